@@ -1,0 +1,1 @@
+"""Catalogue, splits, fingerprints, and the tensors that a model is given."""

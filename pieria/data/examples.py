@@ -1,0 +1,155 @@
+"""The encoded items of one split, as a model is given them.
+
+`ItemExamples` hold items of their own (pictures, rows, names); `StreamExamples` cut windows from one long stream of
+symbols, which may be memory-mapped. Both answer the same two questions: the batch at these places, and everything once.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pieria.data.batch import Batch, check, mask_after_end
+from pieria.errors import FormError
+from pieria.forms import Form, Label, Tokens
+from pieria.noise import Noise
+
+Augment = Callable[[Tensor, Noise], Tensor]
+
+
+class Examples(ABC):
+    """Encoded items of one form, with or without a condition."""
+
+    form: Form
+    condition: Form | None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many different places ``batch`` can be asked for."""
+
+    @abstractmethod
+    def batch(self, places: Sequence[int] | np.ndarray | Tensor, noise: Noise | None = None) -> Batch:
+        """The items at these places; ``noise`` (a function of seed, epoch and item) drives augmentation in training."""
+
+    @abstractmethod
+    def sweep(self, size: int, *, length: int | None = None, context: int = 0) -> Iterator[Batch]:
+        """Everything exactly once, in order, ``size`` items a batch.
+
+        For a stream, every symbol is scored exactly once, in windows of ``length`` symbols (the form's length if None),
+        each with up to ``context`` symbols of what stood before it. Items are given whole; the two arguments do not
+        matter to them.
+        """
+
+    @abstractmethod
+    def scored(self) -> int:
+        """How many symbols (`Tokens`) or items (other forms) ``sweep`` scores in all."""
+
+
+class ItemExamples(Examples):
+    """Items held as one tensor ``x`` (any `Sequence` with tensor indexing, so a memory map will do)."""
+
+    def __init__(
+        self,
+        form: Form,
+        x: Tensor,
+        *,
+        condition: Form | None = None,
+        conditions: Tensor | None = None,
+        masks: Tensor | None = None,
+        augment: Augment | None = None,
+    ) -> None:
+        check(form, x)
+        if (condition is None) != (conditions is None):
+            raise FormError("a condition without its values, or values without their form", "both or neither")
+        self.form, self.x, self.condition, self.conditions = form, x, condition, conditions
+        self.masks, self.augment = masks, augment
+        if masks is None and isinstance(form, Tokens):
+            self.masks = mask_after_end(x, form.end)
+        if conditions is not None and isinstance(condition, Label):
+            check(condition, conditions, "the condition")
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    def batch(self, places: Sequence[int] | np.ndarray | Tensor, noise: Noise | None = None) -> Batch:
+        """The items at these places, augmented if ``noise`` is given and the data set has an augmentation."""
+        index = torch.as_tensor(np.asarray(places), dtype=torch.int64)
+        x = self.x[index]
+        if self.augment is not None and noise is not None:
+            x = self.augment(x, noise)
+        return Batch(
+            x=x,
+            index=index,
+            condition=None if self.conditions is None else self.conditions[index],
+            mask=None if self.masks is None else self.masks[index],
+        )
+
+    def sweep(self, size: int, *, length: int | None = None, context: int = 0) -> Iterator[Batch]:
+        """Every item once, in order."""
+        del length, context  # items are whole
+        for start in range(0, len(self), size):
+            yield self.batch(np.arange(start, min(start + size, len(self))))
+
+    def scored(self) -> int:
+        """Scored symbols for `Tokens` and points for masked forms, else items."""
+        return len(self) if self.masks is None else int(self.masks.sum())
+
+
+class StreamExamples(Examples):
+    """Windows of one stream of symbols: ``stream`` is a one-dimensional integer array, in memory or memory-mapped."""
+
+    def __init__(self, form: Tokens, stream: np.ndarray) -> None:
+        if form.end is not None:
+            raise FormError("a stream whose form has an end symbol", "Tokens(..., end=None)")
+        if len(stream) < 2:
+            raise FormError(f"a stream of {len(stream)} symbols", "at least 2", "Give more text")
+        self.form: Tokens = form
+        self.condition = None
+        self.stream = stream
+
+    def __len__(self) -> int:
+        # a window needs one symbol before it, so that each of its symbols is predicted from a real neighbour
+        return max(1, len(self.stream) - self.form.length)
+
+    def batch(self, places: Sequence[int] | np.ndarray | Tensor, noise: Noise | None = None) -> Batch:
+        """Windows whose context (one symbol) lies at these places: ``x`` is what follows, ``form.length`` symbols."""
+        del noise
+        length = min(self.form.length, len(self.stream) - 1)
+        index = np.asarray(places, dtype=np.int64)
+        windows = self.stream[index[:, None] + np.arange(length + 1)[None, :]].astype(np.int64)
+        drawn = torch.from_numpy(windows)
+        return Batch(x=drawn[:, 1:], context=drawn[:, :1], index=torch.from_numpy(index))
+
+    def sweep(self, size: int, *, length: int | None = None, context: int = 0) -> Iterator[Batch]:
+        """Every symbol scored once. The first windows, which have less before them than ``context``, come alone."""
+        length = self.form.length if length is None else length
+        total = len(self.stream)
+        starts = list(range(0, total, length))
+        group: list[int] = []
+
+        def cut(starts: list[int]) -> Batch:
+            before = min(context, starts[0])
+            stop = min(starts[-1] + length, total)
+            width = min(length, stop - starts[-1])
+            places = np.asarray(starts)[:, None] + np.arange(-before, width)[None, :]
+            rows = torch.from_numpy(np.asarray(self.stream[places], dtype=np.int64))
+            return Batch(
+                x=rows[:, before:],
+                context=rows[:, :before] if before else None,
+                index=torch.as_tensor(starts, dtype=torch.int64),
+            )
+
+        for start in starts:
+            whole = start >= context and start + length <= total
+            if group and (len(group) == size or not whole or group[0] < context):
+                yield cut(group)
+                group = []
+            group.append(start)
+        if group:
+            yield cut(group)
+
+    def scored(self) -> int:
+        """The symbols of the stream."""
+        return len(self.stream)

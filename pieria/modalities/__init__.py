@@ -1,0 +1,1 @@
+"""What an artifact is: how files become artifacts, artifacts become tensors of one form, and back."""

@@ -1,0 +1,280 @@
+"""What a model is: a distribution over the tensors of one form, learned from examples and drawn from.
+
+Learning is one of three protocols (`Estimates`, `Trains`, `Learns`); what else a trained model can do is an ability,
+asked for by type: ``isinstance(model, Scores)``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from pieria.data.batch import Batch
+from pieria.errors import FormError, UsageError
+from pieria.forms import Form
+from pieria.noise import Noise
+from pieria.settings import Settings as AnySettings
+
+Likelihood = Literal["exact", "bound", "estimate", "pseudo", "none"]
+
+
+class NoOptions(AnySettings):
+    """Drawing has no options."""
+
+
+class Model(nn.Module, ABC):
+    """A distribution over the tensors of one form.
+
+    A family sets the class variables, and exactly one of `Estimates`, `Trains`, `Learns`:
+
+    - ``Settings``, ``Sampling``: the hyperparameters, and the options of drawing.
+    - ``consumes``: the forms that it learns from; ``conditions``: the forms of condition that it accepts.
+    - ``requires_condition``: it cannot do without one.
+    - ``likelihood``: what its ``log_prob`` is, "none" without one.
+    - ``holds_data``: its weights contain training examples.
+    - ``presets``: name to settings that differ from the defaults; one of them is ``tiny``. A preset may also set
+      what the training loop reads (batch, rate, …), as ``training`` does for all presets.
+    - ``paper``: where it comes from.
+    """
+
+    Settings: ClassVar[type[AnySettings]]
+    Sampling: ClassVar[type[AnySettings]] = NoOptions
+    consumes: ClassVar[frozenset[type[Form]]]
+    conditions: ClassVar[frozenset[type[Form]]] = frozenset()
+    requires_condition: ClassVar[bool] = False
+    likelihood: ClassVar[Likelihood] = "none"
+    holds_data: ClassVar[bool] = False
+    presets: ClassVar[dict[str, dict[str, Any]]]
+    training_defaults: ClassVar[dict[str, Any]] = {}
+    paper: ClassVar[str]
+
+    def __init__(self, settings: AnySettings, form: Form, condition: Form | None = None) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if type(form) not in self.consumes:
+            wanted = " or ".join(sorted(kind.kind for kind in self.consumes))
+            raise FormError(
+                f"{name} was given {form.kind}",
+                f"it learns from {wanted}",
+                "'pieria models --data DATA' lists the families that fit",
+            )
+        if condition is not None and type(condition) not in self.conditions:
+            raise UsageError(
+                f"{name} was given a condition ({condition.kind})",
+                "it takes none of that kind",
+                "Fit it without --condition, or choose a family that takes one",
+            )
+        if condition is None and self.requires_condition:
+            raise UsageError(f"{name} was given no condition", "it cannot learn without one", "Name it with --condition")
+        self.settings, self.form, self.condition = settings, form, condition
+
+    @abstractmethod
+    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+        """Draw ``n`` items of the form; ``len(noise) == n``, and item i uses row i of every draw."""
+
+
+# ---- learning: a family has exactly one of these three ---------------------------------------------------------------
+
+
+@runtime_checkable
+class Estimates(Protocol):
+    """Learns by counting, by EM, in closed form, or by an optimiser of its own."""
+
+    def estimate(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Fit to every item that ``batches()`` yields; it may be called again for another pass over the same data.
+
+        Streams come as contiguous windows, in order, each with up to ``self.reach`` symbols of context.
+        """
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a phase minimises.
+
+    Attributes:
+        loss: the scalar to step on, a mean over ``count`` things.
+        parts: its named parts, for the log (detached).
+        count: what the mean was taken over: the number of scored items or symbols in this batch.
+        unit: what was counted.
+    """
+
+    loss: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+    count: float = 1.0
+    unit: Literal["items", "symbols"] = "items"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One move of the training game."""
+
+    name: str
+    group: str
+    loss: Callable[[Batch, Noise], Losses]
+    every: int = 1
+    after: Callable[[], None] | None = None
+
+
+@runtime_checkable
+class Trains(Protocol):
+    """Learns by gradient: one optimiser for each group, one or more phases a step."""
+
+    def groups(self) -> dict[str, list[dict[str, Any]]]:
+        """Torch parameter groups by name; a group may set ``lr_scale``, ``weight_decay``, ``betas`` of its own."""
+
+    def phases(self) -> list[Phase]:
+        """The moves of one training step, in order."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of a model that learns in stages: ``part`` learns from ``view`` of the examples of ``split``."""
+
+    name: str
+    part: Model
+    view: Callable[[Batch], Batch]
+    share: float
+    split: Literal["train", "validation"] = "train"
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """Learns in stages, one after the other."""
+
+    def stages(self) -> list[Stage]:
+        """The stages in order; their shares of the budget add up to 1."""
+
+
+# ---- abilities -------------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Scores(Protocol):
+    """Says how probable an item is; ``likelihood`` says in what sense."""
+
+    def log_prob(self, batch: Batch) -> Tensor:
+        """Natural-log probability (or density) of each item's scored part, ``[batch]``, in the form's own tensors."""
+
+
+@runtime_checkable
+class ScoresSymbols(Scores, Protocol):
+    """Says how probable each symbol is, given what stands before it."""
+
+    def symbol_log_prob(self, batch: Batch) -> Tensor:
+        """Nats of each symbol of ``batch.x``, ``[batch, time]``; zero where ``batch.mask`` is False.
+
+        Its row sums are ``log_prob``. ``batch.context`` is read; without it the model reads ``form.begin``.
+        """
+
+
+@runtime_checkable
+class Predicts(ScoresSymbols, Protocol):
+    """Says what comes next: everything in ``sampling.decoding`` works for it.
+
+    ``reach`` is how many symbols before the next one the model can use (an n-gram's order - 1, a transformer's context).
+    Symbols given to ``logits`` and ``step`` may be ``form.begin``, which stands before the first one.
+    """
+
+    @property
+    def reach(self) -> int:
+        """How many symbols before the next one are used."""
+        ...
+
+    def logits(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Unnormalised log-odds ``[batch, time, vocabulary]``; row t is of the symbol after ``tokens[:, : t + 1]``."""
+
+    def start(self, n: int, condition: Tensor | None = None) -> Any:
+        """The state before anything was read, for ``n`` items."""
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Read ``tokens`` (long ``[batch, k]``); return the log-odds ``[batch, vocabulary]`` of what comes next, and the
+        new state. Equal to ``logits`` of everything read so far, at its last row. The old state may be reused."""
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """Has a latent space."""
+
+    @property
+    def latents(self) -> dict[str, tuple[int, ...]]:
+        """The spaces and the shape of one code in each, such as ``{"z": (16,)}``."""
+
+    def prior(self, n: int, noise: Noise) -> Tensor:
+        """``n`` codes from the prior, in the space "z"."""
+
+    def decode(
+        self,
+        z: Tensor,
+        space: str = "z",
+        options: AnySettings | None = None,
+        noise: Noise | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """The items that these codes stand for; without ``noise`` the most typical ones."""
+
+
+@runtime_checkable
+class Encodes(Decodes, Protocol):
+    """Has a latent space, and finds the code of an item."""
+
+    def encode(self, x: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
+        """The code of each item."""
+
+
+@runtime_checkable
+class Fills(Protocol):
+    """Completes what is missing."""
+
+    def fill(self, x: Tensor, mask: Tensor, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+        """``x`` with everything redrawn where ``mask`` is False."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step between noise and artifact.
+
+    Attributes:
+        name: what happened, in a few words of the field.
+        x: the item as far as it is made, ``[1, ...]`` in the form's tensor; None while there is none.
+        note: one sentence for a newcomer.
+        data: named tensors to draw: odds, attention, latent codes, hidden paths.
+    """
+
+    name: str
+    x: Tensor | None = None
+    note: str = ""
+    data: dict[str, Tensor] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """Shows what happens between noise and artifact."""
+
+    def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
+        """The steps of one sample; ``len(noise) == 1``. The last step's ``x`` equals ``sample`` with the same noise."""
+
+
+ABILITIES: dict[str, type] = {
+    "scores": Scores,
+    "predicts": Predicts,
+    "decodes": Decodes,
+    "encodes": Encodes,
+    "fills": Fills,
+    "explains": Explains,
+}
+
+
+def abilities(model: Model | type[Model]) -> list[str]:
+    """The names of what a model (or a family) can do."""
+    owner = model if isinstance(model, type) else type(model)
+    methods = {
+        "scores": "log_prob",
+        "predicts": "step",
+        "decodes": "decode",
+        "encodes": "encode",
+        "fills": "fill",
+        "explains": "trace",
+    }
+    return [name for name, method in methods.items() if callable(getattr(owner, method, None))]

@@ -1,0 +1,265 @@
+"""Which families there are, and what each says of itself, read from their source without importing it.
+
+A family is a file in ``pieria/models/`` that ends with ``MODEL = …``, a file anywhere (``--model ./mine.py``), or an
+entry point of the group ``pieria.models``. Importing happens in `find` alone, and an import error is raised whole.
+"""
+
+import ast
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pieria.errors import DataError, unknown
+
+if TYPE_CHECKING:
+    from pieria.models.contract import Model
+
+HOME = Path(__file__).parent / "models"
+GROUP = "pieria.models"
+ABILITY_OF = {
+    "log_prob": "scores",
+    "step": "predicts",
+    "decode": "decodes",
+    "encode": "encodes",
+    "fill": "fills",
+    "trace": "explains",
+}
+LEARNING_OF = {"estimate": "estimates", "phases": "trains", "stages": "learns"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One hyperparameter as its source states it."""
+
+    name: str
+    type: str
+    default: str
+    description: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One move of a family's training game as its source states it."""
+
+    name: str
+    loss: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a family's source says of it."""
+
+    name: str
+    path: Path
+    line: int
+    summary: str
+    idea: str
+    forms: tuple[str, ...]
+    conditions: tuple[str, ...]
+    abilities: tuple[str, ...]
+    learning: str
+    likelihood: str
+    presets: dict[str, dict[str, Any]]
+    settings: tuple[Setting, ...]
+    sampling: tuple[Setting, ...]
+    phases: tuple[Phase, ...]
+    paper: str
+    holds_data: bool
+    requires_condition: bool
+
+
+def _sources() -> dict[str, Path]:
+    """Name to file of every family that is installed; reads text only."""
+    found = {path.stem: path for path in sorted(HOME.glob("*.py")) if "\nMODEL = " in path.read_text(encoding="utf-8")}
+    for point in importlib.metadata.entry_points(group=GROUP):
+        module = point.value.partition(":")[0]
+        origin = _origin(module)
+        if origin is not None:
+            found.setdefault(point.name, origin)
+    return found
+
+
+def _origin(module: str) -> Path | None:
+    # find_spec would import the parent packages, so the file is looked for on the path by hand
+    for root in map(Path, sys.path):
+        for candidate in (root / (module.replace(".", "/") + ".py"), root / module.replace(".", "/") / "__init__.py"):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def names() -> dict[str, str]:
+    """Every family with its one-line summary, importing none of them."""
+    return {
+        name: _summary(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+        for name, path in sorted(_sources().items())
+    }
+
+
+def source_of(name: str) -> Path:
+    """The file of a family, by name or by path.
+
+    Raises `UsageError` (with the nearest names) for an unknown name, `DataError` for a file without a family.
+    """
+    if name.endswith(".py"):
+        path = Path(name).expanduser().resolve()
+        if not path.is_file():
+            raise DataError(f"{name} does not exist", "a Python file that ends with MODEL = YourFamily")
+        return path
+    sources = _sources()
+    if name not in sources:
+        raise unknown("model", name, sources, "A file of your own works by path: --model ./mine.py")
+    return sources[name]
+
+
+@lru_cache
+def _imported(path: Path) -> "type[Model]":
+    if path.parent == HOME:
+        module = importlib.import_module(f"pieria.models.{path.stem}")
+    else:
+        name = f"pieria_family_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    if not hasattr(module, "MODEL"):
+        raise DataError(f"{path} defines no family", "a last line such as MODEL = YourFamily", "Add it")
+    family: type[Model] = module.MODEL
+    return family
+
+
+def find(name: str) -> "type[Model]":
+    """The family's class, imported; ``name`` is a name or a path that ends with ``.py``."""
+    return _imported(source_of(name))
+
+
+def name_of(family: "type[Model]") -> str:
+    """The name under which `find` returns this family: its file's name, or the file's path outside the package."""
+    file = Path(sys.modules[family.__module__].__file__ or "").resolve()
+    if file.parent == HOME.resolve():
+        return file.stem
+    for name, path in _sources().items():
+        if path.resolve() == file:
+            return name
+    return str(file)
+
+
+def describe(name: str) -> Family:
+    """What the family's source says of it, without importing it."""
+    path = source_of(name)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    model = next(
+        (
+            node.value.id
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Name)
+            and any(isinstance(t, ast.Name) and t.id == "MODEL" for t in node.targets)
+        ),
+        None,
+    )
+    if model not in classes:
+        raise DataError(f"{path} defines no family", "a last line such as MODEL = YourFamily", "Add it")
+    body = classes[model]
+    said = _assigned(body)
+    methods = {node.name: node for node in body.body if isinstance(node, ast.FunctionDef)}
+    doc = ast.get_docstring(tree) or ""
+    return Family(
+        name=path.stem if path.parent == HOME or not name.endswith(".py") else name,
+        path=path,
+        line=body.lineno,
+        summary=_summary(doc),
+        idea=doc,
+        forms=_names_in(said.get("consumes")),
+        conditions=_names_in(said.get("conditions")),
+        abilities=tuple(ability for method, ability in ABILITY_OF.items() if method in methods),
+        learning=next((kind for method, kind in LEARNING_OF.items() if method in methods), ""),
+        likelihood=_literal(said.get("likelihood"), "none"),
+        presets=_literal(said.get("presets"), {}),
+        settings=_settings(classes.get(_name(said.get("Settings")))),
+        sampling=_settings(classes.get(_name(said.get("Sampling")))),
+        phases=_phases(methods.get("phases"), methods),
+        paper=_literal(said.get("paper"), ""),
+        holds_data=_literal(said.get("holds_data"), False),
+        requires_condition=_literal(said.get("requires_condition"), False),
+    )
+
+
+def _summary(doc: str) -> str:
+    return " ".join(doc.strip().partition("\n\n")[0].split())
+
+
+def _assigned(body: ast.ClassDef) -> dict[str, ast.expr]:
+    found: dict[str, ast.expr] = {}
+    for node in body.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = node.value
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+            found[node.target.id] = node.value
+    return found
+
+
+def _name(node: ast.expr | None) -> str:
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _names_in(node: ast.expr | None) -> tuple[str, ...]:
+    """``frozenset({Grid, Row})`` as ("grid", "row")."""
+    if node is None:
+        return ()
+    return tuple(sorted(n.id.lower() for n in ast.walk(node) if isinstance(n, ast.Name) and n.id != "frozenset"))
+
+
+def _literal(node: ast.expr | None, default: Any) -> Any:
+    return default if node is None else ast.literal_eval(node)
+
+
+def _settings(body: ast.ClassDef | None) -> tuple[Setting, ...]:
+    found = []
+    for node in body.body if body is not None else []:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.Call):
+            given = {k.arg: k.value for k in node.value.keywords}
+            default = ast.unparse(node.value.args[0]) if node.value.args else "required"
+            found.append(
+                Setting(
+                    node.target.id,
+                    ast.unparse(node.annotation),
+                    default,
+                    _literal(given.get("description"), ""),
+                    node.lineno,
+                )
+            )
+    return tuple(found)
+
+
+def _phases(body: ast.FunctionDef | None, methods: dict[str, ast.FunctionDef]) -> tuple[Phase, ...]:
+    """Each ``Phase("name", "group", self.loss_method)`` in ``phases``, with the first line of the loss's docstring."""
+    found = []
+    for node in ast.walk(body) if body is not None else []:
+        if isinstance(node, ast.Call) and _name(node.func) == "Phase" and len(node.args) >= 3:
+            loss = node.args[2]
+            method = methods.get(loss.attr) if isinstance(loss, ast.Attribute) else None
+            doc = ast.get_docstring(method) if method is not None else None
+            found.append(
+                Phase(
+                    ast.literal_eval(node.args[0]),
+                    _summary(doc or ""),
+                    method.lineno if method is not None else node.lineno,
+                )
+            )
+    return tuple(found)
