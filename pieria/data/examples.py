@@ -107,7 +107,8 @@ class StreamExamples(Examples):
             raise FormError(f"a stream of {len(stream)} symbols", "at least 2", "Give more text")
         self.form: Tokens = form
         self.condition = None
-        self.stream = stream
+        # a memory map as a plain view of it: indexing the subclass is slow
+        self.stream = np.asarray(stream)
 
     def __len__(self) -> int:
         # a window needs one symbol before it, so that each of its symbols is predicted from a real neighbour
@@ -126,7 +127,7 @@ class StreamExamples(Examples):
         """Every symbol scored once. The first windows, which have less before them than ``context``, come alone."""
         length = self.form.length if length is None else length
         total = len(self.stream)
-        starts = list(range(0, total, length))
+        starts = range(0, total, length)  # not a list: a large stream has many millions
         group: list[int] = []
 
         def cut(starts: list[int]) -> Batch:

@@ -63,10 +63,10 @@ class LargeText:
                 place += len(raw)
                 cut = _last_break(held) if place < self.stop else len(held)
                 if cut:
-                    yield held[:cut]
+                    yield held[:cut].replace("\r\n", "\n")
                     held = held[cut:]
         if held:
-            yield held
+            yield held.replace("\r\n", "\n")
 
 
 def _last_break(text: str) -> int:

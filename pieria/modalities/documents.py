@@ -1,0 +1,237 @@
+"""How texts lie in files: plain files, folders of them, JSON records, a column of a table. No torch."""
+
+import csv
+import gzip
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pieria.data.texts import AnyText, LargeText, read_text
+from pieria.errors import DataError, UsageError
+from pieria.modalities.contract import Collection, Sniff
+
+PLAIN = (".txt", ".text", ".md", ".rst")
+RECORDS = (".jsonl", ".ndjson")
+TABLES = (".csv", ".tsv")
+PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp")
+MANY = 20  # a file of so many short lines is a list
+LONG = 1000  # characters of a record, from which on it is a document rather than an item
+Asked = Literal["auto", "stream", "lines"]
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix that says what is inside: of ``a.txt.gz`` it is ``.txt``."""
+    return Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
+
+
+def sniff_folder(path: Path) -> Sniff:
+    """A folder is text if text files are most of what it holds and no pictures lie beside them (then they are captions)."""
+    try:
+        kinds = Counter(suffix_of(file) for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    except OSError:
+        return Sniff(0.0, "cannot be read")
+    texts, pictures = sum(kinds[kind] for kind in PLAIN), sum(kinds[kind] for kind in PICTURES)
+    if not texts or pictures:
+        return Sniff(0.0, "captions beside pictures" if texts else "no text files in it")
+    return Sniff(0.8 if texts > kinds.total() / 2 else 0.3, f"a folder with {texts:,} text files")
+
+
+def read(path: Path, column: str | None, asked: Asked, encoding: str) -> Collection:
+    """The texts at ``path`` as one stream or as items, with what was found and which rule decided.
+
+    Raises `DataError` that names the file, the line and the cure; `UsageError` for a column that is not there.
+    """
+    if not path.exists():
+        raise DataError(f"{path} does not exist", "a text file or a folder of them", "Check the path")
+    suffix = suffix_of(path)
+    if suffix in RECORDS:
+        return _records(path, column, asked, encoding)
+    if suffix in TABLES and column is not None:
+        return _column(path, column, asked, encoding)
+    if column is not None:
+        raise UsageError(f"--column {column} with {path.name}", "a file with columns (.csv, .tsv, .jsonl)", "Leave it out")
+    if path.is_dir():
+        return _folder(path, asked, encoding)
+    text, findings = read_text(path, encoding)
+    if isinstance(text, LargeText):
+        if asked == "lines":
+            raise DataError(
+                f"{path} has {len(text):,} bytes", "items that fit into memory", "Read it as one stream: --set items=stream"
+            )
+        return Collection([text], findings=[*findings, "read as one stream, since it is large"], stream=True)
+    lines = text.splitlines() if asked != "stream" else []
+    if asked == "auto":
+        asked, why = _stream_or_lines(lines)
+        findings.append(f"read as {'one item a line' if asked == 'lines' else 'one stream'}: {why}")
+    if asked == "stream":
+        findings.insert(0, f"{len(text):,} characters, {len(set(text)):,} different ones, {text.count(chr(10)):,} line breaks")
+        return Collection([text], findings=findings, stream=True)
+    return _lines(lines, findings)
+
+
+def _stream_or_lines(lines: list[str]) -> tuple[Asked, str]:
+    """A list of names or words is items; prose and verse are a stream."""
+    body = lines[:10_000]
+    if len(body) < MANY:
+        return "stream", f"fewer than {MANY} lines"
+    if any(not line.strip() for line in body[:-1]):
+        return "stream", "blank lines stand between paragraphs"
+    short = sum(len(line.split()) <= 3 and len(line) <= 80 for line in body) / len(body)
+    if short >= 0.95:
+        return "lines", f"{short:.0%} of the lines have at most three words, and none is blank (items=stream reads it as prose)"
+    return "stream", f"only {short:.0%} of the lines have at most three words (items=lines makes each line an item)"
+
+
+def _lines(lines: list[str], findings: list[str]) -> Collection:
+    items = [line.strip() for line in lines]
+    blank = sum(not item for item in items)
+    items = [item for item in items if item]
+    if not items:
+        raise DataError("there is no line with text", "one item a line", "Check the file")
+    lengths = sorted(len(item) for item in items)
+    findings.insert(
+        0,
+        f"{len(items):,} items, {len(set(items)):,} different ones, {lengths[0]} to {lengths[-1]} characters "
+        f"(median {lengths[len(lengths) // 2]})",
+    )
+    if blank:
+        findings.append(f"{blank:,} blank lines were left out")
+    return Collection(items, findings=findings)
+
+
+def _folder(path: Path, asked: Asked, encoding: str) -> Collection:
+    files = sorted(
+        file for file in path.rglob("*") if file.is_file() and suffix_of(file) in PLAIN and not file.name.startswith(".")
+    )
+    if not files:
+        raise DataError(f"{path} holds no text files", f"files that end with {', '.join(PLAIN)}", "Name another folder")
+    texts: list[AnyText] = []
+    findings = []
+    for file in files:
+        text, found = read_text(file, encoding)
+        # the last line of one file and the first of the next are two lines
+        texts.append(text + "\n" if isinstance(text, str) and not text.endswith("\n") else text)
+        findings += [f"{file.name}: {finding}" for finding in found]
+    if asked == "lines":
+        if any(isinstance(text, LargeText) for text in texts):
+            raise DataError(f"{path} holds very large files", "items that fit into memory", "Read it with --set items=stream")
+        return _lines([line for text in texts if isinstance(text, str) for line in text.splitlines()], findings)
+    findings.insert(0, f"{len(files):,} files, read in the order of their names as one stream")
+    return Collection(texts, findings=findings, stream=True)
+
+
+# ---- records ---------------------------------------------------------------------------------------------------------
+
+
+def _records(path: Path, column: str | None, asked: Asked, encoding: str) -> Collection:
+    texts: list[str] = []
+    fields: list[dict[str, Any]] = []
+    kinds: Counter[str] = Counter()
+    for number, line in enumerate(_lines_of(path, encoding), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise DataError(
+                f"{path}, line {number:,} is not JSON ({error})", 'a record such as {"text": "…"}', "Correct or remove the line"
+            ) from None
+        text, kind = _text_of(record, column, path, number)
+        texts.append(text)
+        fields.append(record if isinstance(record, dict) else {})
+        kinds[kind] += 1
+    return _collected(path, texts, fields, asked, [f"{len(texts):,} records", *[_said(kind) for kind in kinds]])
+
+
+def _lines_of(path: Path, encoding: str) -> Iterator[str]:
+    text, _ = read_text(path, encoding)
+    if isinstance(text, LargeText):
+        for piece in text.pieces():
+            yield from piece.split("\n")
+    else:
+        yield from text.split("\n")
+
+
+def _text_of(record: Any, column: str | None, path: Path, number: int) -> tuple[str, str]:
+    wanted = 'a string, or a record with "text", "prompt" and "completion", or "messages"'
+    if isinstance(record, str):
+        return record, "strings"
+    if not isinstance(record, dict):
+        raise DataError(f"{path}, line {number:,} is a {type(record).__name__}", wanted, "Correct or remove the line")
+    if column is not None:
+        if not isinstance(record.get(column), str):
+            raise DataError(f"{path}, line {number:,} has no text under {column!r}", f"one of {', '.join(record)}", "Check it")
+        return record[column], "column"
+    if isinstance(record.get("text"), str):
+        return record["text"], "text"
+    if isinstance(record.get("prompt"), str) and isinstance(record.get("completion"), str):
+        return f"{record['prompt']}\n{record['completion']}", "prompt"
+    messages = record.get("messages")
+    if isinstance(messages, list) and all(
+        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in messages
+    ):
+        return "\n".join(f"{message['role']}: {message['content']}" for message in messages), "messages"
+    raise DataError(
+        f"{path}, line {number:,} has the fields {', '.join(map(str, record)) or 'none'}", wanted, "Name the field with --column"
+    )
+
+
+def _said(kind: str) -> str:
+    return {
+        "strings": "each record is a string",
+        "text": 'each text is the field "text"',
+        "column": "each text is the field named by --column",
+        "prompt": "prompt and completion were joined with a line break between them into one text",
+        "messages": 'conversations were flattened to text, one "role: content" line a message',
+    }[kind]
+
+
+def _column(path: Path, column: str, asked: Asked, encoding: str) -> Collection:
+    try:
+        opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+        with opened as raw:
+            # quotes are left alone in tab-separated files, where they are part of the text
+            tabs = suffix_of(path) == ".tsv"
+            lines = io.TextIOWrapper(raw, encoding=encoding, newline="")  # type: ignore[type-var, arg-type]
+            quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+            rows = list(csv.DictReader(lines, delimiter="\t" if tabs else ",", quoting=quoting))
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table ({error})", f"text in {encoding}", "Check the file") from None
+    if not rows or column not in rows[0]:
+        known = ", ".join(rows[0]) if rows else "none"
+        raise UsageError(f"{path.name} has no column {column!r}", f"its columns are: {known}", "Name one of them")
+    whole = [row for row in rows if isinstance(row[column], str) and row[column].strip()]
+    findings = [f"{len(whole):,} texts from column {column!r}"]
+    if len(whole) < len(rows):
+        findings.append(f"{len(rows) - len(whole):,} rows without text in it were left out")
+    return _collected(path, [row[column] for row in whole], [{**row, column: None} for row in whole], asked, findings)
+
+
+def _collected(
+    path: Path, texts: list[str], fields: Sequence[dict[str, Any]], asked: Asked, findings: list[str]
+) -> Collection:
+    if not any(texts):
+        raise DataError(f"{path} holds no text", "at least one record", "Check that it was written")
+    middle = sorted(map(len, texts))[len(texts) // 2]
+    if asked == "auto" and middle > LONG:
+        asked = "stream"
+        findings.append(f"half of them have more than {middle:,} characters (items=lines keeps them apart)")
+    if asked == "stream":
+        findings.append("joined into one stream, a blank line between two of them")
+        return Collection(["\n\n".join(texts) + "\n"], findings=findings, stream=True)
+    collection = Collection(texts, findings=findings)
+    for name in {name: None for record in fields[:1000] for name in record}:
+        values = [record.get(name) for record in fields]
+        few = {value for value in values if isinstance(value, str | int | float | None) and len(str(value)) <= 60}
+        if not all(isinstance(value, str | int | float) for value in values) or not 1 < len(few) <= 50 or set(values) != few:
+            continue
+        collection.groups[str(name)] = values
+        if name in ("label", "class"):
+            collection.classes = tuple(sorted({str(value) for value in values}))
+            place = {value: code for code, value in enumerate(collection.classes)}
+            collection.labels = [place[str(value)] for value in values]
+            findings.append(f"{len(collection.classes)} classes from {name!r}")
+    return collection

@@ -1,0 +1,50 @@
+"""Which modality is a path? Told by ``--as``, or found by asking each one that there is.
+
+A modality is a file in this folder that ends with ``MODALITY = …``; listing them imports none.
+"""
+
+import importlib
+from pathlib import Path
+
+from pieria.errors import DataError, UsageError, unknown
+from pieria.modalities.contract import Modality
+
+HOME = Path(__file__).parent
+MODALITIES: dict[str, str] = {  # name: module, imported on use
+    path.stem: f"pieria.modalities.{path.stem}"
+    for path in sorted(HOME.glob("*.py"))
+    if "\nMODALITY = " in path.read_text(encoding="utf-8")
+}
+SURE = 0.3  # below it a modality only does not say no
+CLOSE = 0.1  # two that are nearer than this fit equally
+
+
+def modality(name: str) -> type[Modality]:
+    """The modality of this name, imported; `UsageError` with the nearest names if there is none."""
+    if name not in MODALITIES:
+        raise unknown("modality", name, MODALITIES)
+    found: type[Modality] = importlib.import_module(MODALITIES[name]).MODALITY
+    return found
+
+
+def find(path: Path, as_: str | None = None, column: str | None = None) -> tuple[str, str]:
+    """The name of the modality that reads ``path``, and why: "told", or the reason that the modality gives.
+
+    Raises `UsageError` naming both where two fit equally, `DataError` with every modality's reason where none fits.
+    """
+    if as_ is not None:
+        modality(as_)  # an unknown name is refused before anything is opened
+        return as_, "told"
+    if not path.exists():
+        raise DataError(f"{path} does not exist", "a file or a folder", "Check the path")
+    sniffed = {name: modality(name).sniff(path, column) for name in MODALITIES}
+    ranked = sorted(sniffed, key=lambda name: -sniffed[name].confidence)
+    best = ranked[0]
+    if sniffed[best].confidence < SURE:
+        reasons = "; ".join(f"{name}: {sniffed[name].reason}" for name in ranked)
+        raise DataError(f"{path} is not data that Pieria can read ({reasons})", f"{', '.join(MODALITIES)}", "Say which with --as")
+    near = [name for name in ranked[1:] if sniffed[best].confidence - sniffed[name].confidence < CLOSE]
+    if near:
+        both = " or ".join(f"{name} ({sniffed[name].reason})" for name in (best, *near))
+        raise UsageError(f"{path} may be {both}", "one of them", f"Say which with --as {best} or --as {near[0]}")
+    return best, sniffed[best].reason

@@ -1,0 +1,399 @@
+"""From a name or a path to a `Dataset`: found, read, split, and the modality learned from the training part."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from pieria.data import archives, catalogue, fingerprint, splits
+from pieria.errors import DataError, UsageError, unknown
+from pieria.forms import Form, Label
+from pieria.modalities import finding
+from pieria.modalities.contract import Artifact, Collection, Modality
+
+if TYPE_CHECKING:
+    from pieria.data.examples import Examples
+
+NOT_STATED = "not stated"
+
+
+@runtime_checkable
+class Foresees(Protocol):
+    """A modality that must make room for what only held-out parts have (a character, a longer item)."""
+
+    def foresee(self, others: Iterable[Collection]) -> list[str]:
+        """Called once after ``learn``; returns what was done, each a line."""
+
+
+@runtime_checkable
+class Selects(Protocol):
+    """Artifacts that can hand out many of themselves faster than one by one (the rows of a table)."""
+
+    def select(self, places: np.ndarray) -> Sequence[Artifact]:
+        """Those at ``places``, in this order."""
+
+
+@runtime_checkable
+class Digests(Protocol):
+    """Artifacts that can tell the content of all of them faster than one by one."""
+
+    def digests(self) -> Iterable[bytes]:
+        """A digest of each artifact's content, in order; equal content gives equal digests."""
+
+
+class Selected(Sequence[Artifact]):
+    """Some artifacts of a sequence, looked up when asked for, so that pictures stay on the disk."""
+
+    def __init__(self, whole: Sequence[Artifact], places: np.ndarray) -> None:
+        self.whole, self.places = whole, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return Selected(self.whole, self.places[place])
+        return self.whole[int(self.places[place])]
+
+
+@dataclass
+class Dataset:
+    """Data that are ready to be learned from.
+
+    Attributes:
+        name: the catalogue's, or the file's.
+        path: what was read: a file or a folder.
+        modality: learned on the training part, or given.
+        parts: "train", and "validation" and "test" where there is enough for them.
+        licence: as stated by its source; "not stated" for data of one's own that nothing says it of.
+        consent: whether the people whom the data are about agreed, as far as stated.
+        source: where the data come from.
+        fingerprint: SHA-256 of the content.
+        findings: what reading, splitting and learning found, each a line.
+        reason: why it was read as this modality.
+        settings: the settings of the modality that differ from its defaults.
+    """
+
+    name: str
+    path: Path
+    modality: Modality
+    parts: dict[str, Collection]
+    licence: str
+    consent: str
+    source: str
+    fingerprint: str
+    findings: list[str]
+    reason: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def form(self) -> Form:
+        """The form of every part."""
+        return self.modality.form
+
+    @property
+    def condition(self) -> Label | None:
+        """The label that an item may be conditioned on, where the data have classes."""
+        train = self.parts["train"]
+        return Label(tuple(train.classes)) if train.labels is not None else None
+
+    def examples(self, part: str, training: bool = False) -> "Examples":
+        """A part as a model is given it; "train+validation" is both, for a last fit after everything was chosen.
+
+        Raises `UsageError` for an unknown part, `DataError` for one that the data are too few for.
+        """
+        names = part.split("+")
+        for name in names:
+            if name not in splits.PARTS:
+                raise unknown("part", name, splits.PARTS)
+            if name not in self.parts:
+                raise DataError(
+                    f"'{self.name}' has no {name} part", "at least three different items, or a longer stream", "Add more data"
+                )
+        collection = self.parts[names[0]]
+        for name in names[1:]:
+            collection = joined(collection, self.parts[name])
+        before = len(collection.findings)
+        examples = self.modality.examples(collection, training=training)
+        self.findings += [line for found in collection.findings[before:] if (line := f"{part}: {found}") not in self.findings]
+        return examples
+
+
+def open_data(
+    data: str | Path,
+    *,
+    as_: str | None = None,
+    column: str | None = None,
+    form: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    modality: Modality | None = None,
+    licence: str | None = None,
+    consent: str | None = None,
+) -> Dataset:
+    """Open a data set by its catalogue name or its path.
+
+    ``settings`` are the modality's own. With ``modality`` (of a saved run) nothing is learned: the data are read and
+    encoded as the run's were. What is not said by ``licence`` and ``consent`` is read from ``NAME.about.json`` beside a
+    file, or ``about.json`` in a folder: ``{"licence": …, "consent": …, "source": …}``.
+
+    Raises `UsageError` (unknown names with the nearest known, a path that two modalities fit equally) and `DataError`.
+    """
+    entry = catalogue.entries().get(str(data))
+    if entry is not None:
+        return _open_entry(entry, as_, column, form, settings or {}, modality)
+    path = Path(data).expanduser()
+    if not path.exists():
+        if isinstance(data, str) and not path.suffix and len(path.parts) == 1:
+            raise unknown("data set", data, catalogue.entries(), "And there is no file of that name here")
+        raise DataError(f"{path} does not exist", "a path, or a name that 'pieria data' lists", "Check the path")
+    try:
+        empty = path.stat().st_size == 0 if path.is_file() else not any(path.iterdir())
+    except OSError as error:
+        raise fingerprint.unreadable(path, error) from None
+    if empty:
+        raise DataError(f"{path} is empty", "a file or a folder with data", "Check that it was written")
+    inside = _inside(path)
+    if modality is not None:
+        name, reason = modality.name, "as the run was fitted"
+    else:
+        name, reason = finding.find(inside, as_, column)
+    about = _about(path)
+    reader, given = _reader(name, settings or {}, modality)
+    whole = _read(reader, inside, column)
+    parts, findings = _split(whole)
+    dataset = Dataset(
+        name=path.name,
+        path=path,
+        modality=reader,
+        parts=parts,
+        licence=licence or about.get("licence", NOT_STATED),
+        consent=consent or about.get("consent", NOT_STATED),
+        source=about.get("source", str(path)),
+        fingerprint=fingerprint.of_path(path),
+        findings=[*whole.findings, *findings],
+        reason=reason,
+        settings=given,
+    )
+    return _learned(dataset, form, learn=modality is None)
+
+
+def _open_entry(
+    entry: catalogue.Entry,
+    as_: str | None,
+    column: str | None,
+    form: str | None,
+    settings: Mapping[str, Any],
+    modality: Modality | None,
+) -> Dataset:
+    folder = entry.fetch()
+    name = modality.name if modality is not None else as_ or entry.modality
+    suited = entry.settings if name == entry.modality else {}
+    reader, given = _reader(name, {**suited, **settings}, modality)
+    column = column or entry.column
+    if entry.parts:
+        parts = {part: _read(reader, _inside(folder / file), column) for part, file in entry.parts.items()}
+        findings = [f"{part}: {line}" for part, collection in parts.items() for line in collection.findings]
+        parts, said = _published(parts)
+        print_of = "".join(f"{part} {fingerprint.of_path(folder / file)}\n" for part, file in sorted(entry.parts.items()))
+        whole_print = fingerprint.of_item(print_of).hex()
+        path = folder
+    else:
+        path = folder / entry.read
+        whole = _read(reader, _inside(path), column)
+        parts, said = _split(whole, entry.rule, path)
+        findings, whole_print = whole.findings, fingerprint.of_path(path)
+    dataset = Dataset(
+        name=entry.name,
+        path=path,
+        modality=reader,
+        parts=parts,
+        licence=entry.licence,
+        consent="a published data set; what its people agreed to is with its source",
+        source=entry.source,
+        fingerprint=whole_print,
+        findings=[*findings, *said],
+        reason="as the catalogue says" if name == entry.modality else "told",
+        settings=given,
+    )
+    return _learned(dataset, form, learn=modality is None)
+
+
+def _learned(dataset: Dataset, form: str | None, learn: bool) -> Dataset:
+    if learn:
+        modality, parts = dataset.modality, dataset.parts
+        modality.learn(parts["train"], form)
+        if isinstance(modality, Foresees):
+            dataset.findings += modality.foresee([parts[part] for part in parts if part != "train"])
+    return dataset
+
+
+def _reader(name: str, settings: Mapping[str, Any], modality: Modality | None) -> tuple[Modality, dict[str, Any]]:
+    if modality is not None:
+        return modality, {}
+    kind = finding.modality(name)
+    return kind(kind.Settings.of(settings)), dict(settings)
+
+
+def _inside(path: Path) -> Path:
+    """A zip's content; any other path as it is."""
+    return archives.unpacked(path) if path.suffix.lower() == ".zip" and path.is_file() else path
+
+
+def _read(modality: Modality, path: Path, column: str | None) -> Collection:
+    collection = modality.read(path, column)
+    if len(collection) == 0:
+        raise DataError(f"{path} holds no items", f"something that reads as {modality.name}", "Check what it holds, or --as")
+    return collection
+
+
+def _about(path: Path) -> dict[str, str]:
+    side = path / "about.json" if path.is_dir() else path.with_name(f"{path.name.split('.')[0]}.about.json")
+    if not side.is_file():
+        return {}
+    try:
+        said = json.loads(side.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{side} cannot be read ({error})", '{"licence": "…", "consent": "…", "source": "…"}') from None
+    if not isinstance(said, dict):
+        raise DataError(f"{side} is not a record", '{"licence": "…", "consent": "…", "source": "…"}')
+    for name in said:
+        if name not in ("licence", "consent", "source"):
+            raise unknown("entry", name, ("licence", "consent", "source"), f"Correct {side}")
+    return {name: str(value) for name, value in said.items()}
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _split(whole: Collection, rule: str = "", path: Path | None = None) -> tuple[dict[str, Collection], list[str]]:
+    """The parts of a collection, and a line that says how they were cut."""
+    if whole.stream:
+        total = sum(len(artifact) for artifact in whole.artifacts)
+        cuts = splits.STREAM_RULES.get(rule, splits.by_place)(total)
+        parts = {part: _cut(whole, start, stop) for part, (start, stop) in cuts.items()}
+        if len(parts) == 1:
+            return parts, ["too short to hold anything back: all of it trains, and nothing can be measured on held-out data"]
+        return parts, [f"split by place: {_counted({part: stop - start for part, (start, stop) in cuts.items()})}"]
+    if rule.startswith("marked "):
+        assert path is not None
+        with np.load(path, allow_pickle=False) as stored:
+            places = splits.marked(stored[rule.removeprefix("marked ")])
+        how = "as published, validation from the end of train"
+    elif rule in splits.ITEM_RULES:
+        places, how = splits.places_of(rule, len(whole)), "as published, validation from the end of train"
+    else:
+        artifacts = whole.artifacts
+        digests = artifacts.digests() if isinstance(artifacts, Digests) else map(fingerprint.of_item, artifacts)
+        places, how = splits.by_content(digests), "by the content of each item, so that duplicates stay together"
+    parts = {part: _select(whole, chosen) for part, chosen in places.items() if len(chosen)}
+    if len(parts) == 1:
+        return parts, [f"{len(whole)} item(s), fewer than three different ones: all train, and nothing is held back"]
+    return parts, [f"split {how}: {_counted({part: len(collection) for part, collection in parts.items()})}"]
+
+
+def _counted(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{part} {size:,}" for part, size in sizes.items())
+
+
+def _select(whole: Collection, places: np.ndarray) -> Collection:
+    def of(values: Sequence[Any]) -> list[Any]:
+        return [values[int(place)] for place in places]
+
+    artifacts = whole.artifacts
+    return replace(
+        whole,
+        artifacts=artifacts.select(places)
+        if isinstance(artifacts, Selects)
+        else of(artifacts)
+        if isinstance(artifacts, list)
+        else Selected(artifacts, places),
+        labels=None if whole.labels is None else of(whole.labels),
+        captions=None if whole.captions is None else of(whole.captions),
+        groups={name: of(values) for name, values in whole.groups.items()},
+        findings=[],
+    )
+
+
+def _cut(whole: Collection, start: int, stop: int) -> Collection:
+    """The symbols or points ``start`` to ``stop`` of a stream that may lie in several artifacts."""
+    kept, place = [], 0
+    for artifact in whole.artifacts:
+        first, last = max(start - place, 0), min(stop - place, len(artifact))
+        if first < last:
+            kept.append(artifact if (first, last) == (0, len(artifact)) else artifact[first:last])
+        place += len(artifact)
+    return replace(whole, artifacts=kept, findings=[])
+
+
+def _published(parts: dict[str, Collection]) -> tuple[dict[str, Collection], list[str]]:
+    """Published parts under one list of classes, with validation cut from the end of train where there is none."""
+    train = parts["train"]
+    for part, other in parts.items():
+        if tuple(other.classes) != tuple(train.classes):
+            parts[part] = _relabelled(other, train.classes)
+    if "validation" in parts or "test" not in parts:
+        return parts, [f"split as published: {_sizes(parts)}"]
+    if train.stream:
+        total = sum(len(artifact) for artifact in train.artifacts)
+        cut = total - min(sum(len(artifact) for artifact in parts["test"].artifacts), total // 10)
+        kept, held = _cut(train, 0, cut), _cut(train, cut, total)
+    else:
+        first, last = splits.validation_from(np.arange(len(train)), len(parts["test"]))
+        kept, held = _select(train, first), _select(train, last)
+    ordered = {"train": kept, "validation": held, "test": parts["test"]}
+    return ordered, [f"split as published, validation from the end of train: {_sizes(ordered)}"]
+
+
+def _sizes(parts: dict[str, Collection]) -> str:
+    if parts["train"].stream:
+        return _counted({part: sum(len(a) for a in collection.artifacts) for part, collection in parts.items()})
+    return _counted({part: len(collection) for part, collection in parts.items()})
+
+
+def _relabelled(collection: Collection, classes: tuple[str, ...]) -> Collection:
+    unseen = sorted(set(collection.classes) - set(classes))
+    if unseen or collection.labels is None:
+        raise DataError(
+            f"a held-out part has the classes {', '.join(unseen) or 'none'}", f"those of train: {', '.join(classes)}", "Check it"
+        )
+    place = [classes.index(name) for name in collection.classes]
+    return replace(collection, classes=classes, labels=[place[label] for label in collection.labels])
+
+
+def joined(first: Collection, second: Collection) -> Collection:
+    """Two parts of the same data as one, the second behind the first."""
+    if first.classes != second.classes:
+        raise UsageError("two collections with different classes", "parts of one data set")
+    if isinstance(first.artifacts, list) and isinstance(second.artifacts, list):
+        artifacts: Sequence[Artifact] = [*first.artifacts, *second.artifacts]
+    else:
+        artifacts = Joined(first.artifacts, second.artifacts)
+    return replace(
+        first,
+        artifacts=artifacts,
+        labels=None if first.labels is None or second.labels is None else [*first.labels, *second.labels],
+        captions=None if first.captions is None or second.captions is None else [*first.captions, *second.captions],
+        groups={name: [*first.groups[name], *second.groups[name]] for name in first.groups if name in second.groups},
+        findings=[],
+    )
+
+
+class Joined(Sequence[Artifact]):
+    """Two sequences one behind the other, looked up when asked for."""
+
+    def __init__(self, first: Sequence[Artifact], second: Sequence[Artifact]) -> None:
+        self.first, self.second = first, second
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        if not -len(self) <= place < len(self):
+            raise IndexError(place)
+        place %= len(self)
+        return self.first[place] if place < len(self.first) else self.second[place - len(self.first)]
