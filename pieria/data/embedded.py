@@ -53,7 +53,9 @@ def digits(folder: Path) -> None:
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    _pictures(folder, data.images.astype(np.uint8), labels=data.target.astype(np.int64), classes=np.array(list("0123456789")))
+    _pictures(
+        folder, data.images.astype(np.uint8), labels=data.target.astype(np.int64), classes=np.array(list("0123456789"))
+    )
 
 
 def _table(folder: Path, bunch: Any, target: str, words: bool) -> None:

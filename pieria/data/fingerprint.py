@@ -101,5 +101,7 @@ def unreadable(path: Path, error: OSError) -> DataError:
     if isinstance(error, FileNotFoundError):
         return DataError(f"{path} does not exist", "a file or a folder", "Check the path")
     return DataError(
-        f"{path} cannot be read ({error.strerror or error})", "a file that you may read", "Change its permissions, or copy it"
+        f"{path} cannot be read ({error.strerror or error})",
+        "a file that you may read",
+        "Change its permissions, or copy it",
     )

@@ -40,7 +40,8 @@ def by_content(digests: Iterable[bytes]) -> Places:
             chosen[giver].remove(moved)
             chosen[part].append(moved)
     return {
-        part: np.array(sorted(place for digest in chosen[part] for place in groups[digest]), dtype=np.int64) for part in PARTS
+        part: np.array(sorted(place for digest in chosen[part] for place in groups[digest]), dtype=np.int64)
+        for part in PARTS
     }
 
 

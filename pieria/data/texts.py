@@ -97,7 +97,9 @@ def read_text(path: Path, encoding: str = "utf-8") -> tuple[AnyText, list[str]]:
         raise DataError(f"{path} is empty", "a file with text", "Check that it was written")
     if large is not None:
         if codecs.lookup(encoding).name not in ("utf-8", "ascii"):
-            raise DataError(f"{path} is too large to convert from {encoding} in memory", "UTF-8", f"iconv -f {encoding} -t utf-8")
+            raise DataError(
+                f"{path} is too large to convert from {encoding} in memory", "UTF-8", f"iconv -f {encoding} -t utf-8"
+            )
         mark = 3 if raw.startswith(codecs.BOM_UTF8) else 0
         size = large.stat().st_size
         findings.append(f"{size:,} bytes of text, read from the disk piece by piece")

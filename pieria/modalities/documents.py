@@ -67,7 +67,9 @@ def read(path: Path, column: str | None, asked: Asked, encoding: str) -> Collect
         asked, why = _stream_or_lines(lines)
         findings.append(f"read as {'one item a line' if asked == 'lines' else 'one stream'}: {why}")
     if asked == "stream":
-        findings.insert(0, f"{len(text):,} characters, {len(set(text)):,} different ones, {text.count(chr(10)):,} line breaks")
+        findings.insert(
+            0, f"{len(text):,} characters, {len(set(text)):,} different ones, {text.count(chr(10)):,} line breaks"
+        )
         return Collection([text], findings=findings, stream=True)
     return _lines(lines, findings)
 
@@ -81,7 +83,10 @@ def _stream_or_lines(lines: list[str]) -> tuple[Asked, str]:
         return "stream", "blank lines stand between paragraphs"
     short = sum(len(line.split()) <= 3 and len(line) <= 80 for line in body) / len(body)
     if short >= 0.95:
-        return "lines", f"{short:.0%} of the lines have at most three words, and none is blank (items=stream reads it as prose)"
+        return (
+            "lines",
+            f"{short:.0%} of the lines have at most three words, and none is blank (items=stream reads it as prose)",
+        )
     return "stream", f"only {short:.0%} of the lines have at most three words (items=lines makes each line an item)"
 
 
@@ -117,7 +122,9 @@ def _folder(path: Path, asked: Asked, encoding: str) -> Collection:
         findings += [f"{file.name}: {finding}" for finding in found]
     if asked == "lines":
         if any(isinstance(text, LargeText) for text in texts):
-            raise DataError(f"{path} holds very large files", "items that fit into memory", "Read it with --set items=stream")
+            raise DataError(
+                f"{path} holds very large files", "items that fit into memory", "Read it with --set items=stream"
+            )
         return _lines([line for text in texts if isinstance(text, str) for line in text.splitlines()], findings)
     findings.insert(0, f"{len(files):,} files, read in the order of their names as one stream")
     return Collection(texts, findings=findings, stream=True)
@@ -137,7 +144,9 @@ def _records(path: Path, column: str | None, asked: Asked, encoding: str) -> Col
             record = json.loads(line)
         except ValueError as error:
             raise DataError(
-                f"{path}, line {number:,} is not JSON ({error})", 'a record such as {"text": "…"}', "Correct or remove the line"
+                f"{path}, line {number:,} is not JSON ({error})",
+                'a record such as {"text": "…"}',
+                "Correct or remove the line",
             ) from None
         text, kind = _text_of(record, column, path, number)
         texts.append(text)
@@ -163,7 +172,9 @@ def _text_of(record: Any, column: str | None, path: Path, number: int) -> tuple[
         raise DataError(f"{path}, line {number:,} is a {type(record).__name__}", wanted, "Correct or remove the line")
     if column is not None:
         if not isinstance(record.get(column), str):
-            raise DataError(f"{path}, line {number:,} has no text under {column!r}", f"one of {', '.join(record)}", "Check it")
+            raise DataError(
+                f"{path}, line {number:,} has no text under {column!r}", f"one of {', '.join(record)}", "Check it"
+            )
         return record[column], "column"
     if isinstance(record.get("text"), str):
         return record["text"], "text"
@@ -175,7 +186,9 @@ def _text_of(record: Any, column: str | None, path: Path, number: int) -> tuple[
     ):
         return "\n".join(f"{message['role']}: {message['content']}" for message in messages), "messages"
     raise DataError(
-        f"{path}, line {number:,} has the fields {', '.join(map(str, record)) or 'none'}", wanted, "Name the field with --column"
+        f"{path}, line {number:,} has the fields {', '.join(map(str, record)) or 'none'}",
+        wanted,
+        "Name the field with --column",
     )
 
 

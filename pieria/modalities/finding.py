@@ -42,7 +42,9 @@ def find(path: Path, as_: str | None = None, column: str | None = None) -> tuple
     best = ranked[0]
     if sniffed[best].confidence < SURE:
         reasons = "; ".join(f"{name}: {sniffed[name].reason}" for name in ranked)
-        raise DataError(f"{path} is not data that Pieria can read ({reasons})", f"{', '.join(MODALITIES)}", "Say which with --as")
+        raise DataError(
+            f"{path} is not data that Pieria can read ({reasons})", f"{', '.join(MODALITIES)}", "Say which with --as"
+        )
     near = [name for name in ranked[1:] if sniffed[best].confidence - sniffed[name].confidence < CLOSE]
     if near:
         both = " or ".join(f"{name} ({sniffed[name].reason})" for name in (best, *near))

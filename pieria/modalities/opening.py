@@ -111,14 +111,18 @@ class Dataset:
                 raise unknown("part", name, splits.PARTS)
             if name not in self.parts:
                 raise DataError(
-                    f"'{self.name}' has no {name} part", "at least three different items, or a longer stream", "Add more data"
+                    f"'{self.name}' has no {name} part",
+                    "at least three different items, or a longer stream",
+                    "Add more data",
                 )
         collection = self.parts[names[0]]
         for name in names[1:]:
             collection = joined(collection, self.parts[name])
         before = len(collection.findings)
         examples = self.modality.examples(collection, training=training)
-        self.findings += [line for found in collection.findings[before:] if (line := f"{part}: {found}") not in self.findings]
+        self.findings += [
+            line for found in collection.findings[before:] if (line := f"{part}: {found}") not in self.findings
+        ]
         return examples
 
 
@@ -357,7 +361,9 @@ def _relabelled(collection: Collection, classes: tuple[str, ...]) -> Collection:
     unseen = sorted(set(collection.classes) - set(classes))
     if unseen or collection.labels is None:
         raise DataError(
-            f"a held-out part has the classes {', '.join(unseen) or 'none'}", f"those of train: {', '.join(classes)}", "Check it"
+            f"a held-out part has the classes {', '.join(unseen) or 'none'}",
+            f"those of train: {', '.join(classes)}",
+            "Check it",
         )
     place = [classes.index(name) for name in collection.classes]
     return replace(collection, classes=classes, labels=[place[label] for label in collection.labels])
