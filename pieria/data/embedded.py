@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pieria.data import cache
+from pieria.data.storage import write_json
 from pieria.errors import DataError
 
 
@@ -143,10 +144,10 @@ def glyphs(folder: Path) -> None:
         folder,
         np.stack(images),
         labels=np.array(labels),
-        classes=np.array(list(symbols)),
-        captions=np.array(captions),
+        class_names=np.array(list(symbols)),
         face=np.array(faces),
     )
+    write_json(folder / "captions.json", captions)
 
 
 def textures(folder: Path) -> None:
@@ -155,7 +156,7 @@ def textures(folder: Path) -> None:
 
     names = ("brick", "grass", "gravel")
     cut = [np.asarray(getattr(data, name)()).reshape(8, 64, 8, 64).swapaxes(1, 2).reshape(64, 64, 64) for name in names]
-    _pictures(folder, np.concatenate(cut), labels=np.repeat(np.arange(3), 64), classes=np.array(names))
+    _pictures(folder, np.concatenate(cut), labels=np.repeat(np.arange(3), 64), class_names=np.array(names))
 
 
 def _carbon_dioxide() -> Any:

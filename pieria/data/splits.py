@@ -15,6 +15,7 @@ Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 Places = dict[str, np.ndarray]
 
+FEWEST = 5  # symbols or points of a stream, below which nothing can be learned
 LEAST = 20  # symbols or points of a stream, below which it is not worth cutting
 
 
@@ -85,8 +86,8 @@ def makemore(total: int) -> Places:
 
 
 def digits(total: int) -> Places:
-    """The split of scikit-learn's digits that likelihoods are quoted on: RandomState(0), first 1,297 train, last 500 test."""
-    order = np.random.RandomState(0).permutation(total)  # noqa: NPY002  the published permutation
+    """The split of scikit-learn's digits in quoted likelihoods: RandomState(0), first 1,297 train, last 500 test."""
+    order = np.random.RandomState(0).permutation(total)  # the published permutation
     return _with_validation(order[:-500], order[-500:])
 
 

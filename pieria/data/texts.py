@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 from pieria.data import cache
 from pieria.data.fingerprint import of_file, unreadable
@@ -128,7 +129,7 @@ def _bytes_of(path: Path) -> tuple[bytes, Path | None]:
                 return path.read_bytes(), None
             with path.open("rb") as file:
                 return file.read(PIECE), path
-        with gzip.open(path, "rb") as file:
+        with opened(path) as file:
             raw = file.read(IN_MEMORY + 1)
             if len(raw) <= IN_MEMORY:
                 return raw, None
@@ -157,11 +158,15 @@ def _refuse_binary(path: Path, raw: bytes) -> None:
         )
 
 
+def opened(path: Path) -> IO[bytes]:
+    """The bytes of a file, unpacked on the way if it is a ``.gz``."""
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+
+
 def looks_like_text(path: Path) -> bool:
     """Whether the beginning of a file decodes as UTF-8 without control characters; never raises."""
     try:
-        opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-        with opened as file:
+        with opened(path) as file:
             raw = file.read(1 << 16)
         _refuse_binary(path, raw)
         codecs.getincrementaldecoder("utf-8")().decode(raw)

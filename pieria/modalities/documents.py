@@ -1,7 +1,6 @@
 """How texts lie in files: plain files, folders of them, JSON records, a column of a table. No torch."""
 
 import csv
-import gzip
 import io
 import json
 from collections import Counter
@@ -9,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pieria.data.texts import AnyText, LargeText, read_text
+from pieria.data.texts import AnyText, LargeText, opened, read_text
 from pieria.errors import DataError, UsageError
 from pieria.modalities.contract import Collection, Sniff
 
@@ -204,13 +203,12 @@ def _said(kind: str) -> str:
 
 def _column(path: Path, column: str, asked: Asked, encoding: str) -> Collection:
     try:
-        opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-        with opened as raw:
+        with opened(path) as raw:
             # quotes are left alone in tab-separated files, where they are part of the text
             tabs = suffix_of(path) == ".tsv"
-            lines = io.TextIOWrapper(raw, encoding=encoding, newline="")  # type: ignore[type-var, arg-type]
+            lines = io.TextIOWrapper(raw, encoding=encoding, newline="")
             quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-            rows = list(csv.DictReader(lines, delimiter="\t" if tabs else ",", quoting=quoting))
+            rows = list(csv.DictReader(lines, delimiter="\t" if tabs else ",", quoting=quoting, restval=""))
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a table ({error})", f"text in {encoding}", "Check the file") from None
     if not rows or column not in rows[0]:

@@ -6,6 +6,7 @@ A modality is a file in this folder that ends with ``MODALITY = …``; listing t
 import importlib
 from pathlib import Path
 
+from pieria.data import catalogue
 from pieria.errors import DataError, UsageError, unknown
 from pieria.modalities.contract import Modality
 
@@ -19,7 +20,7 @@ SURE = 0.3  # below it a modality only does not say no
 CLOSE = 0.1  # two that are nearer than this fit equally
 
 
-def modality(name: str) -> type[Modality]:
+def load(name: str) -> type[Modality]:
     """The modality of this name, imported; `UsageError` with the nearest names if there is none."""
     if name not in MODALITIES:
         raise unknown("modality", name, MODALITIES)
@@ -33,11 +34,11 @@ def find(path: Path, as_: str | None = None, column: str | None = None) -> tuple
     Raises `UsageError` naming both where two fit equally, `DataError` with every modality's reason where none fits.
     """
     if as_ is not None:
-        modality(as_)  # an unknown name is refused before anything is opened
+        load(as_)  # an unknown name is refused before anything is opened
         return as_, "told"
     if not path.exists():
         raise DataError(f"{path} does not exist", "a file or a folder", "Check the path")
-    sniffed = {name: modality(name).sniff(path, column) for name in MODALITIES}
+    sniffed = {name: load(name).sniff(path, column) for name in MODALITIES}
     ranked = sorted(sniffed, key=lambda name: -sniffed[name].confidence)
     best = ranked[0]
     if sniffed[best].confidence < SURE:
@@ -50,3 +51,13 @@ def find(path: Path, as_: str | None = None, column: str | None = None) -> tuple
         both = " or ".join(f"{name} ({sniffed[name].reason})" for name in (best, *near))
         raise UsageError(f"{path} may be {both}", "one of them", f"Say which with --as {best} or --as {near[0]}")
     return best, sniffed[best].reason
+
+
+def forms_of(data: str, as_: str | None = None, column: str | None = None) -> tuple[str, str, tuple[str, ...]]:
+    """The modality of a catalogue name or a path, why, and the forms that it offers; nothing is read or fetched."""
+    entry = catalogue.entries().get(data)
+    if entry is not None:
+        name, reason = (as_, "told") if as_ is not None else (entry.modality, "as the catalogue says")
+    else:
+        name, reason = find(Path(data).expanduser(), as_, column)
+    return name, reason, load(name).forms

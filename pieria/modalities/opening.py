@@ -12,7 +12,7 @@ from pieria.data import archives, catalogue, fingerprint, splits
 from pieria.errors import DataError, UsageError, unknown
 from pieria.forms import Form, Label
 from pieria.modalities import finding
-from pieria.modalities.contract import Artifact, Collection, Modality
+from pieria.modalities.contract import Artifact, Collection, Lazy, Modality
 
 if TYPE_CHECKING:
     from pieria.data.examples import Examples
@@ -29,34 +29,11 @@ class Foresees(Protocol):
 
 
 @runtime_checkable
-class Selects(Protocol):
-    """Artifacts that can hand out many of themselves faster than one by one (the rows of a table)."""
-
-    def select(self, places: np.ndarray) -> Sequence[Artifact]:
-        """Those at ``places``, in this order."""
-
-
-@runtime_checkable
 class Digests(Protocol):
     """Artifacts that can tell the content of all of them faster than one by one."""
 
     def digests(self) -> Iterable[bytes]:
         """A digest of each artifact's content, in order; equal content gives equal digests."""
-
-
-class Selected(Sequence[Artifact]):
-    """Some artifacts of a sequence, looked up when asked for, so that pictures stay on the disk."""
-
-    def __init__(self, whole: Sequence[Artifact], places: np.ndarray) -> None:
-        self.whole, self.places = whole, places
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, place: Any) -> Any:
-        if isinstance(place, slice):
-            return Selected(self.whole, self.places[place])
-        return self.whole[int(self.places[place])]
 
 
 @dataclass
@@ -167,6 +144,8 @@ def open_data(
     about = _about(path)
     reader, given = _reader(name, settings or {}, modality)
     whole = _read(reader, inside, column)
+    if whole.stream and modality is None and sum(len(artifact) for artifact in whole.artifacts) < splits.FEWEST:
+        raise DataError(f"{path} holds almost nothing", f"at least {splits.FEWEST} symbols or points", "Give more data")
     parts, findings = _split(whole)
     dataset = Dataset(
         name=path.name,
@@ -225,6 +204,26 @@ def _open_entry(
     return _learned(dataset, form, learn=modality is None)
 
 
+def look(data: str | Path, *, as_: str | None = None, column: str | None = None) -> dict[str, Any]:
+    """What a name or a path holds, as plain words and numbers: what ``pieria data`` prints."""
+    dataset = open_data(data, as_=as_, column=column)
+    kind = dataset.modality.name
+    form = dataset.form.to_json()
+    return {
+        "name": dataset.name,
+        "path": str(dataset.path),
+        "read as": f"{kind} ({dataset.reason})",
+        "form": ", ".join(f"{name} {value}" for name, value in form.items() if isinstance(value, str | int | bool)),
+        "parts": {part: len(collection) for part, collection in dataset.parts.items()},
+        "classes": list(dataset.condition.classes) if dataset.condition is not None else [],
+        "found": dataset.findings,
+        "licence": dataset.licence,
+        "consent": dataset.consent,
+        "source": dataset.source,
+        "fingerprint": dataset.fingerprint,
+    }
+
+
 def _learned(dataset: Dataset, form: str | None, learn: bool) -> Dataset:
     if learn:
         modality, parts = dataset.modality, dataset.parts
@@ -237,7 +236,7 @@ def _learned(dataset: Dataset, form: str | None, learn: bool) -> Dataset:
 def _reader(name: str, settings: Mapping[str, Any], modality: Modality | None) -> tuple[Modality, dict[str, Any]]:
     if modality is not None:
         return modality, {}
-    kind = finding.modality(name)
+    kind = finding.load(name)
     return kind(kind.Settings.of(settings)), dict(settings)
 
 
@@ -303,22 +302,7 @@ def _counted(sizes: Mapping[str, int]) -> str:
 
 
 def _select(whole: Collection, places: np.ndarray) -> Collection:
-    def of(values: Sequence[Any]) -> list[Any]:
-        return [values[int(place)] for place in places]
-
-    artifacts = whole.artifacts
-    return replace(
-        whole,
-        artifacts=artifacts.select(places)
-        if isinstance(artifacts, Selects)
-        else of(artifacts)
-        if isinstance(artifacts, list)
-        else Selected(artifacts, places),
-        labels=None if whole.labels is None else of(whole.labels),
-        captions=None if whole.captions is None else of(whole.captions),
-        groups={name: of(values) for name, values in whole.groups.items()},
-        findings=[],
-    )
+    return replace(whole.take(places.tolist()), findings=[])
 
 
 def _cut(whole: Collection, start: int, stop: int) -> Collection:
@@ -387,7 +371,7 @@ def joined(first: Collection, second: Collection) -> Collection:
     )
 
 
-class Joined(Sequence[Artifact]):
+class Joined(Lazy):
     """Two sequences one behind the other, looked up when asked for."""
 
     def __init__(self, first: Sequence[Artifact], second: Sequence[Artifact]) -> None:
@@ -398,8 +382,20 @@ class Joined(Sequence[Artifact]):
 
     def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
-            return [self[each] for each in range(*place.indices(len(self)))]
+            return self.take(range(*place.indices(len(self))))
         if not -len(self) <= place < len(self):
             raise IndexError(place)
         place %= len(self)
         return self.first[place] if place < len(self.first) else self.second[place - len(self.first)]
+
+    def take(self, places: Sequence[int]) -> "Joined":
+        """Those at ``places``: the ones of the first sequence, then the ones of the second, so in order only."""
+        border = len(self.first)
+        if any(left > right for left, right in zip(places, places[1:], strict=False)):
+            raise UsageError("places in another order", "ascending places")
+        first, second = [p for p in places if p < border], [p - border for p in places if p >= border]
+        return Joined(_taken(self.first, first), _taken(self.second, second))
+
+
+def _taken(artifacts: Sequence[Artifact], places: Sequence[int]) -> Sequence[Artifact]:
+    return artifacts.take(places) if isinstance(artifacts, Lazy) else [artifacts[place] for place in places]

@@ -18,7 +18,8 @@ from pieria.forms import Label, Tokens
 from pieria.modalities import documents
 from pieria.modalities.contract import Collection, Modality, Sniff
 from pieria.modalities.symbols import TOKENISATIONS, BytePairs, Bytes, Characters, Tokenisation, Words, characters_in
-from pieria.settings import Field, Settings
+from pieria.settings import Field
+from pieria.settings import Settings as AnySettings
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,7 @@ PAIRS = 4096  # symbols of a byte-pair vocabulary, if nothing else is said
 RULE = "-" * 20  # stands between items that have line breaks of their own
 
 
-class TextSettings(Settings):
+class TextSettings(AnySettings):
     """How text is read and made into symbols."""
 
     tokenizer: Literal["char", "byte", "word", "bpe"] = Field("char", description="what one symbol is")
@@ -327,7 +328,7 @@ class Text(Modality):
         return {"kind": symbols.kind, "length": self.form.length, "stream": self.form.end is None, **symbols.state()}
 
     @classmethod
-    def restore(cls, settings: Settings, state: dict[str, Any]) -> Self:
+    def restore(cls, settings: AnySettings, state: dict[str, Any]) -> Self:
         """The modality that `state` was taken from."""
         assert isinstance(settings, TextSettings)
         made = cls(settings)
