@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pieria.data.batch import Batch, check, mask_after_end
 from pieria.errors import FormError
-from pieria.forms import Form, Label, Tokens
+from pieria.forms import Form, Grid, Label, Tokens
 from pieria.noise import Noise
 
 Augment = Callable[[Tensor, Noise], Tensor]
@@ -48,7 +48,12 @@ class Examples(ABC):
 
 
 class ItemExamples(Examples):
-    """Items held as one tensor ``x`` (any `Sequence` with tensor indexing, so a memory map will do)."""
+    """Items held as one tensor ``x`` (any `Sequence` with tensor indexing, so a memory map will do).
+
+    A `Grid` may come as uint8 levels, and stays so: an eighth of the memory of the long tensors that batches are.
+    ``augment`` makes what is learned from out of ``source`` (out of ``x`` itself without one): binary pictures are drawn
+    again each epoch from grey ones.
+    """
 
     def __init__(
         self,
@@ -59,26 +64,41 @@ class ItemExamples(Examples):
         conditions: Tensor | None = None,
         masks: Tensor | None = None,
         augment: Augment | None = None,
+        source: Tensor | None = None,
     ) -> None:
-        check(form, x)
+        small = isinstance(form, Grid) and form.levels is not None and x.dtype == torch.uint8
+        if small and form.levels == 256 and len(x):
+            check(form, x[:1].long())  # every byte is a level
+        else:
+            for start in range(0, max(1, len(x)), 4096) if small else (0,):
+                check(form, x[start : start + 4096].long() if small else x)
         if (condition is None) != (conditions is None):
             raise FormError("a condition without its values, or values without their form", "both or neither")
-        self.form, self.x, self.condition, self.conditions = form, x, condition, conditions
-        self.masks, self.augment = masks, augment
+        self.form, self.condition, self.conditions = form, condition, conditions
+        self.masks, self.augment, self.source = masks, augment, source
+        self._held, self._small = x, small
         if masks is None and isinstance(form, Tokens):
             self.masks = mask_after_end(x, form.end)
         if conditions is not None and isinstance(condition, Label):
             check(condition, conditions, "the condition")
 
+    @property
+    def x(self) -> Tensor:
+        """All items, in the dtype that the form states."""
+        return self._held.long() if self._small else self._held
+
     def __len__(self) -> int:
-        return self.x.shape[0]
+        return self._held.shape[0]
 
     def batch(self, places: Sequence[int] | np.ndarray | Tensor, noise: Noise | None = None) -> Batch:
         """The items at these places, augmented if ``noise`` is given and the data set has an augmentation."""
         index = torch.as_tensor(np.asarray(places), dtype=torch.int64)
-        x = self.x[index]
         if self.augment is not None and noise is not None:
-            x = self.augment(x, noise)
+            x = self.augment((self._held if self.source is None else self.source)[index], noise)
+        else:
+            x = self._held[index]
+        if self._small:
+            x = x.long()
         return Batch(
             x=x,
             index=index,

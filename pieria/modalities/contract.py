@@ -7,7 +7,7 @@ What is learned on the way (a vocabulary, a scaler) is learned from the training
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from pieria.data.examples import Examples
 
 Artifact = Any
+
+
+class Lazy(Sequence[Artifact]):
+    """Artifacts that are made when they are asked for (a picture decoded, a row cut from a frame)."""
+
+    @abstractmethod
+    def take(self, places: Sequence[int]) -> "Lazy":
+        """The artifacts at these places, still lazy."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,20 @@ class Collection:
 
     def __len__(self) -> int:
         return len(self.artifacts)
+
+    def take(self, places: Sequence[int]) -> "Collection":
+        """The artifacts at these places with all that is known of them: one part of a split. Lazy ones stay lazy."""
+
+        def cut(values: Sequence[Any]) -> Sequence[Any]:
+            return [values[place] for place in places]
+
+        return replace(
+            self,
+            artifacts=self.artifacts.take(places) if isinstance(self.artifacts, Lazy) else cut(self.artifacts),
+            labels=None if self.labels is None else cut(self.labels),
+            captions=None if self.captions is None else cut(self.captions),
+            groups={name: cut(values) for name, values in self.groups.items()},
+        )
 
 
 class Modality(ABC):
@@ -102,7 +124,7 @@ class Modality(ABC):
         """A collection encoded, as a model is given it; labels become its condition. ``training`` turns augmentation on."""
 
     @abstractmethod
-    def decode(self, x: "Tensor") -> list[Artifact]:
+    def decode(self, x: "Tensor") -> Sequence[Artifact]:
         """Tensors of ``self.form`` back to artifacts."""
 
     @abstractmethod
