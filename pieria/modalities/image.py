@@ -1,0 +1,391 @@
+"""Pictures: a folder (sub-folders are classes), a zip of one, an `.npz`, an idx file, or a single picture; form `Grid`.
+
+Artifacts are PIL images, decoded when they are asked for. Nothing about them changes silently: pictures of several sizes
+or kinds are refused unless a setting says what to do, and what is done is told in the findings.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageOps
+from pydantic import field_validator
+
+from pieria.data.storage import write_atomically
+from pieria.errors import DataError, FormError, UsageError
+from pieria.forms import Grid, Label, from_json
+from pieria.modalities import arrays, idx
+from pieria.modalities.contract import Collection, Modality, Sniff
+from pieria.modalities.folders import read_files, read_folder, sniff, tell
+from pieria.modalities.pictures import (
+    SUFFIXES,
+    Look,
+    PictureArray,
+    PictureFiles,
+    as_channels,
+    from_levels,
+    halved,
+    is_picture,
+    natural,
+    to_levels,
+)
+from pieria.modalities.sheets import file_of, sheet
+from pieria.settings import Field
+from pieria.settings import Settings as AnySettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pieria.data.examples import Examples
+    from pieria.noise import Noise
+
+# held-out pictures are binarised once, from this seed, so that every model is scored on the same bits
+HELD_OUT_SEED = 20080612
+
+
+class ImageSettings(AnySettings):
+    """How pictures become grids of levels."""
+
+    size: tuple[int, ...] = Field(
+        (), description="height,width to bring every picture to (one number: square); empty: as they come"
+    )
+    fit: Literal["crop", "resize", "pad"] = Field(
+        "crop", description="how to reach that size: scale and crop the middle, stretch, or scale and pad"
+    )
+    channels: Literal["auto", "1", "3", "4"] = Field(
+        "auto", description="grey, colour, colour with transparency; auto: as they come"
+    )
+    levels: int | None = Field(
+        None,
+        ge=2,
+        le=65536,
+        description="values a pixel can have (fewer quantise); none: as they come, 256 for 16-bit pictures",
+    )
+    binarize: Literal["none", "threshold", "dynamic"] = Field(
+        "none", description="black or white by half the range, or drawn with the intensity as its odds, anew each epoch"
+    )
+    background: int = Field(255, ge=0, le=255, description="the grey behind transparent pixels and in padding")
+    flip: bool = Field(False, description="in training, mirror half of the pictures left to right")
+    broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with a picture that cannot be decoded")
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _one_number_is_square(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return (value, value)
+        return tuple(value) * 2 if isinstance(value, list | tuple) and len(value) == 1 else value
+
+    @field_validator("size")
+    @classmethod
+    def _two_positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(value) not in (0, 2) or any(not 1 <= side <= 16384 for side in value):
+            raise ValueError("wanted height,width of 1 to 16384 pixels")
+        return value
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _numbers_are_words(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) else value
+
+    @field_validator("levels", mode="before")
+    @classmethod
+    def _none_is_a_word(cls, value: Any) -> Any:
+        return None if value in ("none", "auto", "") else value
+
+
+class Image(Modality):
+    """PIL images to long ``[picture, channel, height, width]`` levels and back."""
+
+    name: ClassVar[str] = "image"
+    Settings = ImageSettings
+    forms: ClassVar[tuple[str, ...]] = ("grid",)
+    suffixes: ClassVar[tuple[str, ...]] = (*SUFFIXES, ".npz", ".zip", "-ubyte", "-ubyte.gz")
+    settings: ImageSettings
+
+    def __init__(self, settings: ImageSettings) -> None:
+        super().__init__(settings)
+        self._form: Grid | None = None
+        self.classes: tuple[str, ...] = ()
+
+    # ── files to artifacts ──────────────────────────────────────────────────────────────────────────────────────────
+
+    @classmethod
+    def sniff(cls, path: Path, column: str | None = None) -> Sniff:
+        """How sure: by names in a folder or zip, by the first bytes of a file."""
+        del column
+        try:
+            return sniff(path)
+        except Exception as error:  # sniffing answers "not mine", whatever is wrong with the file
+            return Sniff(0.0, f"cannot be looked at ({error})")
+
+    def read(self, path: Path, column: str | None = None) -> Collection:
+        """All pictures at ``path``; ``column`` names the array of classes in an `.npz`.
+
+        Raises `DataError` for an empty folder, a broken picture, mixed sizes or kinds, and says which setting helps.
+        """
+        path = Path(path)
+        wanted = "a folder of pictures, .npz, idx, .zip or a picture"
+        try:
+            if not path.exists():
+                raise DataError(f"{path} does not exist", wanted, "Check the path")
+            if path.is_file() and path.stat().st_size == 0:
+                raise DataError(f"{path} is empty", wanted, "Fetch it again")
+            if path.suffix.lower() == ".npz":
+                collection = arrays.read_npz(path, column)
+            elif path.is_file() and idx.sizes(path) is not None:
+                collection = arrays.read_idx(path)
+            elif path.is_file() and is_picture(path.name):
+                return read_files(PictureFiles(path.parent, [path.name]), self.settings)
+            elif path.is_dir() or zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
+                found = read_folder(path, self.settings)
+                return found if isinstance(found, Collection) else self.read(found, column)
+            else:
+                raise DataError(f"{path} is not a picture", wanted, "Check the path, or say what it is with --as")
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror or error})", "a readable path", "Check it") from None
+        pictures = collection.artifacts
+        assert isinstance(pictures, PictureArray)
+        _, height, width, channels = pictures.array.shape
+        look = Look(height, width, channels, "array", pictures.levels > 256)
+        collection.findings[:0] = tell([look] * len(pictures), self.settings)
+        return collection
+
+    # ── artifacts to tensors ────────────────────────────────────────────────────────────────────────────────────────
+
+    def learn(self, collection: Collection, form: str | None = None) -> None:
+        """Take the size, the channels, the levels and the classes from the training pictures."""
+        if form not in (None, "grid"):
+            raise UsageError(f"pictures have no form {form!r}", "their form is grid", "Leave --form out")
+        pictures, settings = collection.artifacts, self.settings
+        if len(pictures) == 0:
+            raise DataError("no pictures to learn from", "at least one", "Look at what was read with 'pieria data PATH'")
+        if isinstance(pictures, PictureArray):
+            height, width, channels = pictures.array.shape[1:]
+            found = pictures.levels
+        else:
+            first = pictures[0]
+            (width, height), channels, found = first.size, natural(first), first.info.get("levels", 256)
+        if settings.size:
+            height, width = settings.size
+        if settings.channels != "auto":
+            channels = int(settings.channels)
+        # 65,536 levels are learned only when asked for: no family copes with so many by default
+        levels = 2 if settings.binarize != "none" else settings.levels or (found if found <= 256 else 256)
+        if levels > 256 and channels != 1:
+            raise UsageError(
+                f"levels = {levels:,} with {channels} channels", "more than 256 in grey pictures only", "Set levels=256"
+            )
+        self._form = Grid(channels, height, width, levels)
+        self.classes = collection.classes
+
+    @property
+    def form(self) -> Grid:
+        """``Grid(channels, height, width, levels)``."""
+        if self._form is None:
+            raise FormError("the image modality has not seen any pictures", "learn() or restore() first")
+        return self._form
+
+    def encode(self, artifacts: Sequence[Pillow.Image]) -> "Tensor":
+        """PIL images as long ``[picture, channel, height, width]``.
+
+        Raises `FormError` for a picture of another size or kind when no setting says how to change it. With
+        ``binarize=dynamic`` the bits are drawn once, from a fixed seed.
+        """
+        import torch
+
+        return torch.from_numpy(self._levels(self._intensities(artifacts))).long()
+
+    def examples(self, collection: Collection, *, training: bool = False) -> "Examples":
+        """The pictures with their classes; in training redrawn (``binarize=dynamic``) and mirrored (``flip``)."""
+        import torch
+
+        from pieria.data.examples import ItemExamples
+
+        intensities = self._intensities(collection.artifacts)
+        levels = self._levels(intensities)
+        dynamic = self.settings.binarize == "dynamic"
+        change = training and (dynamic or self.settings.flip)
+        top = 255 if intensities.dtype == np.uint8 else 65535
+        source = torch.from_numpy(intensities if top == 255 else intensities.astype(np.int32)) if dynamic else None
+        labels = self._labels(collection)
+        return ItemExamples(
+            self.form,
+            torch.from_numpy(levels) if levels.dtype == np.uint8 else torch.from_numpy(levels.astype(np.int64)),
+            condition=None if labels is None else Label(self.classes),
+            conditions=labels,
+            augment=partial(_augment, top=top if dynamic else None, flip=self.settings.flip) if change else None,
+            source=source if change else None,
+        )
+
+    def _labels(self, collection: Collection) -> "Tensor | None":
+        import torch
+
+        if collection.labels is None or not self.classes:
+            return None
+        code = {name: place for place, name in enumerate(self.classes)}
+        strange = set(collection.classes) - set(code)
+        if strange:
+            raise FormError(
+                f"the class {sorted(strange)[0]!r} does not occur in the training part",
+                f"one of {', '.join(self.classes[:20])}",
+                "Rename the class, or fit on data that has it",
+            )
+        here = [code[name] for name in collection.classes]
+        return torch.tensor([here[label] for label in collection.labels], dtype=torch.int64)
+
+    def _intensities(self, artifacts: Sequence[Pillow.Image]) -> np.ndarray:
+        """``[picture, channel, height, width]`` in the full range of uint8, or of uint16 where more levels are wanted."""
+        channels, height, width = self.form.shape
+        if len(artifacts) == 0:
+            raise FormError("no pictures", "at least one", "Look at what was read with 'pieria data PATH'")
+        kind = np.uint8 if (self.form.levels or 256) <= 256 else np.uint16
+        if isinstance(artifacts, PictureArray) and artifacts.array.shape[1:] == (height, width, channels):
+            top, table = (255 if kind == np.uint8 else 65535), np.arange(artifacts.levels)
+            table = np.round(table * (top / (artifacts.levels - 1))).astype(kind)
+            return np.ascontiguousarray(table[artifacts.array].transpose(0, 3, 1, 2))
+        grids = np.empty((len(artifacts), channels, height, width), kind)
+        for place, image in enumerate(artifacts):
+            grids[place] = self._fitted(image, place, kind).transpose(2, 0, 1)
+        return grids
+
+    def _fitted(self, image: Pillow.Image, place: int, kind: Any) -> np.ndarray:
+        """One picture as ``[height, width, channel]`` of the form's size."""
+        channels, height, width = self.form.shape
+        settings = self.settings
+        if not isinstance(image, Pillow.Image):
+            raise FormError(f"item {place} is a {type(image).__name__}", "a PIL image", "Open it with PIL.Image.open")
+        if settings.channels == "auto" and natural(image) != channels:
+            raise FormError(
+                f"picture {place} has {natural(image)} channels",
+                f"{channels} as learned",
+                "Convert it, or fit with channels=…",
+            )
+        array = as_channels(image, channels, settings.background)
+        if array.shape[:2] != (height, width):
+            if not settings.size:
+                raise FormError(
+                    f"picture {place} is {array.shape[0]}×{array.shape[1]} (height × width)",
+                    f"{height}×{width} as learned",
+                    f"Resize it, or fit with size={height},{width}",
+                )
+            array = _resized(array, height, width, settings.fit, settings.background)
+        if kind == np.uint16 and array.dtype == np.uint8:
+            return array.astype(np.uint16) * 257
+        return to_levels(array, 65536 if kind == np.uint16 else 256) if array.dtype == kind else halved(array)
+
+    def _levels(self, intensities: np.ndarray) -> np.ndarray:
+        if self.settings.binarize == "none":
+            return to_levels(intensities, self.form.levels or 256)
+        top = 255 if intensities.dtype == np.uint8 else 65535
+        if self.settings.binarize == "threshold":
+            return (intensities > top // 2).astype(np.uint8)
+        generator = np.random.Generator(np.random.Philox(key=HELD_OUT_SEED))
+        bits = np.empty(intensities.shape, np.uint8)
+        for picture, values in zip(bits, intensities, strict=True):  # one at a time: no floats for the whole set
+            np.less(generator.random(values.shape, dtype=np.float32) * top, values, out=picture.view(bool))
+        return bits
+
+    # ── tensors to artifacts to files ───────────────────────────────────────────────────────────────────────────────
+
+    def decode(self, x: "Tensor") -> list[Pillow.Image]:
+        """Long ``[picture, channel, height, width]`` as PIL images; sizes other than the learned one are welcome."""
+        levels = self.form.levels or 256
+        if x.ndim != 4 or x.shape[1] != self.form.channels:
+            raise FormError(f"a tensor of shape {list(x.shape)}", f"[picture, {self.form.channels}, height, width]")
+        values = x.detach().cpu().numpy()
+        if values.size and (values.min() < 0 or values.max() >= levels):
+            raise FormError(f"levels from {values.min()} to {values.max()}", f"0 to {levels - 1}")
+        return [from_levels(grid.transpose(1, 2, 0), levels) for grid in values]
+
+    def write(self, artifacts: Sequence[Pillow.Image], path: Path, metadata: dict[str, str] | None = None) -> list[Path]:
+        """PNG files ``0000.png …`` in a directory, or one file: a picture (several as one sheet) or an `.npz` of all."""
+        path = Path(path)
+        if len(artifacts) == 0:
+            raise UsageError("no pictures to write", "at least one")
+        if path.suffix.lower() == ".npz":
+            stacked = [np.asarray(image) for image in artifacts]
+            if len({array.shape for array in stacked}) > 1:
+                raise UsageError(f"{path} cannot hold pictures of several sizes", "one size", "Write into a directory")
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, images=np.stack(stacked), metadata=np.array(json.dumps(metadata or {})))
+            write_atomically(path, buffer.getvalue())
+            return [path]
+        if is_picture(path.name):
+            image = artifacts[0] if len(artifacts) == 1 else sheet(artifacts, scale=1)
+            write_atomically(path, file_of(image, path, metadata))
+            return [path]
+        if path.suffix and not path.is_dir():
+            raise UsageError(
+                f"pictures cannot be written to {path.name}", ".png, .jpg, .npz … or a directory", "Change --out"
+            )
+        digits = max(4, len(str(len(artifacts) - 1)))
+        written = []
+        for place, image in enumerate(artifacts):
+            file = path / f"{place:0{digits}}.png"
+            write_atomically(file, file_of(image, file, metadata))
+            written.append(file)
+        return written
+
+    def preview(self, artifacts: Sequence[Pillow.Image], path: Path, metadata: dict[str, str] | None = None) -> Path:
+        """A PNG sheet of the pictures, small ones enlarged in whole steps so that each pixel can be seen."""
+        path = Path(path).with_suffix(".png")
+        if len(artifacts) == 0:
+            raise UsageError("no pictures to show", "at least one")
+        write_atomically(path, file_of(sheet(artifacts), path, metadata))
+        return path
+
+    def state(self) -> dict[str, Any]:
+        """The form and the names of the classes."""
+        return {"form": self.form.to_json(), "classes": list(self.classes)}
+
+    @classmethod
+    def restore(cls, settings: AnySettings, state: dict[str, Any]) -> Self:
+        """The modality that `state` was taken from."""
+        assert isinstance(settings, ImageSettings)
+        modality = cls(settings)
+        form = from_json(state["form"])
+        assert isinstance(form, Grid)
+        modality._form, modality.classes = form, tuple(state["classes"])
+        return modality
+
+
+def _resized(array: np.ndarray, height: int, width: int, fit: str, background: int) -> np.ndarray:
+    """``[h, w, channel]`` brought to ``[height, width, channel]``, deep pictures in floating point."""
+    deep = array.dtype != np.uint8
+    image = Pillow.fromarray(array[:, :, 0].astype(np.float32) if deep else array[:, :, 0] if array.shape[2] == 1 else array)
+    fill = (
+        background * 257
+        if deep
+        else background
+        if array.shape[2] == 1
+        else (background,) * 3 + (255,) * (array.shape[2] - 3)
+    )
+    if fit == "resize":
+        image = image.resize((width, height), Pillow.Resampling.LANCZOS)
+    elif fit == "crop":
+        image = ImageOps.fit(image, (width, height), Pillow.Resampling.LANCZOS)
+    else:
+        image = ImageOps.pad(image, (width, height), Pillow.Resampling.LANCZOS, color=fill)  # type: ignore[arg-type]
+    values = np.asarray(image)
+    if deep:
+        values = np.clip(np.round(values), 0, 65535).astype(np.uint16)
+    return values[:, :, None] if values.ndim == 2 else values
+
+
+def _augment(x: "Tensor", noise: "Noise", *, top: int | None, flip: bool) -> "Tensor":
+    """Draw black and white from intensities of 0 to ``top``, and mirror half of the pictures; a function of the noise."""
+    if top is not None:
+        x = (noise.uniform("binarize", x.shape[1:]).to(x.device) * top < x).to(x.dtype)
+    if flip:
+        turned = noise.uniform("flip").to(x.device) < 0.5
+        x = x.flip(-1).where(turned[:, None, None, None], x)
+    return x if x.dtype.itemsize in (1, 8) else x.long()
+
+
+MODALITY = Image
