@@ -75,4 +75,6 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, said  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
-        raise RunError(f"{path} cannot be read ({error})", "a checkpoint", "Delete it; the one before is used then") from None
+        raise RunError(
+            f"{path} cannot be read ({error})", "a checkpoint", "Delete it; the one before is used then"
+        ) from None

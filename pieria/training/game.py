@@ -46,7 +46,9 @@ class Game:
 
     def _optimiser(self, entries: list[dict[str, Any]]) -> torch.optim.AdamW:
         plan = self.plan
-        own = [{**entry, "lr_scale": float(entry.get("lr_scale", 1.0)), "params": list(entry["params"])} for entry in entries]
+        own = [
+            {**entry, "lr_scale": float(entry.get("lr_scale", 1.0)), "params": list(entry["params"])} for entry in entries
+        ]
         return torch.optim.AdamW(
             [entry for entry in own if entry["params"]],
             lr=plan.rate,

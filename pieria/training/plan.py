@@ -43,7 +43,7 @@ class Plan(Settings):
     )
     evaluate_count: int = Field(512, ge=1, description="held-out items (windows of a stream) in one look")
     patience: int = Field(
-        5, ge=0, description="looks without a better held-out likelihood before stopping early; 0 goes on to the end"
+        8, ge=0, description="looks without a better held-out likelihood before stopping early; 0 goes on to the end"
     )
     report_every: int | None = Field(None, ge=1, description="steps between lines of the log; unset is a hundred a run")
     checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints; unset is about two a minute")

@@ -69,6 +69,12 @@ class Processes:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def share(self, model: nn.Module) -> None:
+        """Give every process the first one's weights to begin with."""
+        if self.world > 1:
+            for tensor in model.state_dict().values():
+                dist.broadcast(tensor, src=0)
+
     def reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sum the gradients over all processes, in one message."""
         if self.world == 1:

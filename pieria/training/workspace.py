@@ -50,7 +50,9 @@ def read_record(path: Path) -> dict[str, Any]:
         raise RunError(f"{path} is not a run: it has no run.json", "a directory that 'pieria fit' made")
     record = read_json(file)
     if not isinstance(record, dict) or not isinstance(record.get("format"), int):
-        raise RunError(f"{file} is damaged: it has no format number", "run.json as Pieria wrote it", "Restore it from a copy")
+        raise RunError(
+            f"{file} is damaged: it has no format number", "run.json as Pieria wrote it", "Restore it from a copy"
+        )
     if record["format"] > FORMAT:
         raise RunError(f"{file} has format {record['format']}", f"at most {FORMAT}", "Upgrade Pieria to read it")
     while record["format"] < FORMAT:
