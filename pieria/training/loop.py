@@ -18,7 +18,6 @@ from torch import Tensor
 from pieria.data.batch import Batch
 from pieria.data.examples import Examples
 from pieria.errors import TrainingError
-from pieria.forms import Tokens
 from pieria.models import weights
 from pieria.models.contract import Estimates, Model, Predicts, Stage, Trains
 from pieria.noise import ItemNoise, key_of, seeded
@@ -249,7 +248,7 @@ class _Learning:
                 for step, told, _ in waiting:
                     self._told(part, stage, plan, step, told, held, average, last=last)
                 waiting = []
-            self.watch.progress(Pace(p.offset + p.step, p.total, said, p.seconds / p.step))
+            self.watch.progress(Pace(p.step, p.total, rate, said, p.seconds / (p.offset + p.step)))
             if self.ended == "early" or p.step == p.total:
                 break
             if stopping := self._stopping():
@@ -373,13 +372,17 @@ class _Learning:
         line: dict[str, Any] = {"step": p.offset + (p.step if step is None else step)}
         if stage.name:
             line["stage"] = stage.name
-        line["losses"] = {phase: values.pop("loss") for phase, values in means.items()}
-        line["parts"] = {phase: values for phase, values in means.items() if values}
+        # "generator" is what the phase minimised, "generator/penalty" a named part of it
+        line["losses"] = {
+            phase if name == "loss" else f"{phase}/{name}": value
+            for phase, values in means.items()
+            for name, value in values.items()
+        }
         if rate is not None:
             line["rate"] = rate
         seen = looked if step is not None else p.looked
         if seen is not None and math.isfinite(seen):
-            line["held_out"] = seen
+            line["validation"] = seen
         line |= {
             "seconds": round(p.seconds, 3),
             "memory_mb": energy.memory(self.processes.device),

@@ -12,14 +12,15 @@ class Pace:
     """A step was done.
 
     Attributes:
-        step: steps done in the run.
-        total: steps of this stage's budget; None while it is being timed.
+        done, total: steps of this stage, and its budget; None while it is being timed.
+        rate: the learning rate of this step.
         losses: of this step, by phase.
         seconds_a_step: on average.
     """
 
-    step: int
+    done: int
     total: int | None
+    rate: float
     losses: dict[str, dict[str, float]]
     seconds_a_step: float
 

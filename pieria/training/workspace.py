@@ -100,7 +100,7 @@ class Workspace:
                 write_json(hidden / place, content)
             record = {"format": FORMAT, "name": "", "state": "running", **record}
             while True:
-                path = out.resolve() if out is not None else _numbered(home, name)
+                path = out.resolve() if out is not None else next_path(name, home)
                 write_json(hidden / "run.json", {**record, "name": path.name})
                 try:
                     hidden.rename(path)
@@ -240,8 +240,10 @@ class Workspace:
                 file.unlink(missing_ok=True)
 
 
-def _numbered(home: Path, name: str) -> Path:
-    taken = [int(found.group(1)) for p in home.iterdir() if (found := re.match(r"(\d+)-", p.name))]
+def next_path(name: str, home: Path | None = None) -> Path:
+    """The next number in ``runs/`` (or ``home``) with this name, such as ``runs/0007-gpt-tinyshakespeare``."""
+    home = Path("runs") if home is None else home
+    taken = [int(found.group(1)) for p in (home.iterdir() if home.is_dir() else ()) if (found := re.match(r"(\d+)-", p.name))]
     return home / f"{max(taken, default=0) + 1:04d}-{name}"
 
 
