@@ -1,0 +1,86 @@
+"""How good is it on data that it does not learn from: mean nats a symbol (or an item) on held-out examples."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from pieria.data.batch import Batch
+from pieria.data.examples import Examples
+from pieria.forms import Curve, Tokens
+from pieria.models.contract import Estimates, Model, Predicts, Scores
+from pieria.noise import seeded
+from pieria.training.processes import Processes
+
+
+def counted(model: Model, batch: Batch) -> float:
+    """How many things ``log_prob`` of this batch speaks of: symbols of `Tokens`, points of a `Curve`, else items."""
+    if isinstance(model.form, Tokens | Curve):
+        return float(batch.x.shape[0] * batch.x.shape[1] if batch.mask is None else batch.mask.sum())
+    return float(len(batch))
+
+
+def unit(model: Model) -> str:
+    """The unit of `HeldOut.look`: what its figure is a mean over."""
+    what = "symbol" if isinstance(model.form, Tokens) else "point" if isinstance(model.form, Curve) else "item"
+    return f"nats per {what} ({model.likelihood})"
+
+
+@dataclass
+class HeldOut:
+    """Looks at held-out examples: the same places, the same noise, at every look, so that looks can be compared."""
+
+    model: Model
+    examples: Examples
+    count: int
+    batch: int
+    processes: Processes
+    _places: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        there = len(self.examples)
+        form = self.examples.form
+        if isinstance(form, Tokens) and form.end is None:
+            # windows of a stream overlap; no more of them than lie side by side
+            there = max(1, self.examples.scored() // form.length)
+        count = min(self.count, there)
+        self._places = np.unique(np.linspace(0, len(self.examples) - 1, count).round().astype(np.int64))
+
+    @staticmethod
+    def possible(model: Model, examples: Examples | None) -> bool:
+        """Whether there is a likelihood and something to measure it on."""
+        return examples is not None and isinstance(model, Scores) and model.likelihood != "none"
+
+    def _batches(self) -> list[Batch]:
+        # counting models read far back, and are cheap: they are scored as they will be; others as they are trained
+        if isinstance(self.model, Estimates) and isinstance(self.model, Predicts):
+            chosen = []
+            for batch in self.examples.sweep(self.batch, context=self.model.reach):
+                chosen.append(batch)
+                if sum(len(b) for b in chosen) >= self.count:
+                    break
+            return chosen
+        return [
+            self.examples.batch(self._places[start : start + self.batch])
+            for start in range(0, len(self._places), self.batch)
+        ]
+
+    @torch.no_grad()
+    def look(self) -> float:
+        """Mean negative log-likelihood in nats: lower is better."""
+        assert isinstance(self.model, Scores)
+        before = self.model.training
+        self.model.eval()
+        total = things = 0.0
+        try:
+            with seeded("held-out"):
+                for place, batch in enumerate(self._batches()):
+                    if place % self.processes.world == self.processes.rank:
+                        there = batch.to(self.processes.device)
+                        total -= float(self.model.log_prob(there).double().sum())
+                        things += counted(self.model, there)
+        finally:
+            self.model.train(before)
+        total, things = self.processes.sums([total, things])
+        return total / things if things else math.nan

@@ -1,0 +1,459 @@
+"""Learning from examples, whatever the family: by estimation, by gradient, or in stages of either.
+
+`learn` is the whole of it. A family with a gradient plays one step of its game after another; between steps the loop
+looks at held-out data, writes the log, and saves what resuming needs. Everything that shapes the weights is a function
+of the seed, the step and the budget, so that a run that was killed goes on to the same bits.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pieria.data.batch import Batch
+from pieria.data.examples import Examples
+from pieria.errors import TrainingError
+from pieria.models import weights
+from pieria.models.contract import Estimates, Model, Predicts, Stage, Trains
+from pieria.noise import ItemNoise, key_of, seeded
+from pieria.training import checkpoints, energy
+from pieria.training.averaging import Average
+from pieria.training.checkpoints import Progress
+from pieria.training.game import Game, Said
+from pieria.training.heldout import HeldOut, unit
+from pieria.training.interrupts import Interrupts
+from pieria.training.plan import Plan
+from pieria.training.processes import Processes
+from pieria.training.stages import Prepares, chosen, course, order_of
+from pieria.training.watch import Pace, Watch
+from pieria.training.workspace import Workspace
+
+SWEEP = 1024  # items in one batch of a pass over everything
+LOOKS_SHARE = 0.1  # of the time budget that looking at held-out data may take on top of it
+PREVIEWS, PREVIEW_SHARE = 20, 0.1  # how often in a run, and the share of the training time that they may take
+
+
+@dataclass
+class History:
+    """How learning went.
+
+    Attributes:
+        steps: steps done over all stages.
+        ended: "done", "early" (held-out data no longer got likelier) or "stopped" (by Ctrl-C).
+        totals: the budget of each stage in steps, and how often it looked: what repeats a run that was given in seconds.
+        best, best_step: the best held-out figure, and after which step of the last stage; its weights are the result.
+        held_out: the held-out figure of the resulting weights, ``unit`` what it is.
+        seconds: time of the training steps; elapsed: with looks, previews and saving.
+        cost: joules and grams of CO2 equivalent with their sources.
+    """
+
+    steps: int
+    ended: Literal["done", "early", "stopped"]
+    totals: list[dict[str, int]]
+    best: float | None
+    best_step: int
+    held_out: float | None
+    unit: str
+    seconds: float
+    elapsed: float
+    cost: dict[str, float | str]
+
+
+def learn(
+    model: Model,
+    train: Examples,
+    validation: Examples | None,
+    plan: Plan,
+    *,
+    workspace: Workspace | None = None,
+    resume: bool = False,
+    watch: Watch | None = None,
+) -> History:
+    """Fit ``model`` to ``train`` in place, as its family learns, within the budget of ``plan``.
+
+    With ``workspace`` the log and checkpoints are written there, and ``resume`` goes on from the newest one. Held-out
+    looks and early stopping need ``validation`` and a likelihood.
+
+    Raises `TrainingError` at the first loss or gradient that is not finite.
+    """
+    processes = Processes.join("cpu" if isinstance(model, Estimates) else plan.device)
+    with _settled(plan), Interrupts() as interrupts:
+        learning = _Learning(model, train, validation, plan, processes, workspace, watch or Watch(), interrupts)
+        if resume and workspace is not None:
+            learning.restore(workspace.resumed())
+        return learning.run()
+
+
+class _Learning:
+    """The state of one call of `learn`."""
+
+    def __init__(
+        self,
+        model: Model,
+        train: Examples,
+        validation: Examples | None,
+        plan: Plan,
+        processes: Processes,
+        workspace: Workspace | None,
+        watch: Watch,
+        interrupts: Interrupts,
+    ) -> None:
+        self.model, self.train, self.validation, self.plan = model, train, validation, plan
+        self.processes, self.workspace, self.watch, self.interrupts = processes, workspace, watch, interrupts
+        self.progress = Progress()
+        self.loaded: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}
+        self.ended: Literal["done", "early", "stopped"] = "done"
+        self.totals: list[dict[str, int]] = []
+        self.previewed = 0.0
+        self.meter = energy.Meter(gpu=processes.device.type != "cpu")
+        self.begun = self.saved = time.perf_counter()
+        self.saving = 0.0
+
+    # ---- the course of a run -----------------------------------------------------------------------------------------
+
+    def restore(self, found: tuple[dict[str, Tensor], dict[str, Any]] | None) -> None:
+        """Go on from a checkpoint; without one, from the beginning."""
+        if found is not None:
+            self.loaded, said = found
+            known = {f.name for f in fields(Progress)}
+            self.progress = Progress(**{name: value for name, value in said["progress"].items() if name in known})
+            self.totals = said["totals"]
+            weights.restore(self.model, _under(self.loaded, "model/"))
+            self.meter.before = self.progress.joules
+        elif self.workspace is not None:
+            # a budget in seconds that was settled before the first checkpoint stays settled
+            self.totals = self.workspace.record.get("totals", [])
+        if self.workspace is not None:
+            self.workspace.cut_log(self.progress.lines)
+            self.watch.say(f"going on after step {self.progress.offset + self.progress.step}")
+        self.begun -= self.progress.elapsed
+
+    def run(self) -> History:
+        """Every stage from where the run is."""
+        self.model.to(self.processes.device)
+        self.processes.share(self.model)
+        stages = course(self.model)
+        for place, stage in enumerate(stages):
+            if place < self.progress.stage:
+                continue
+            self._stage(stage, last=place == len(stages) - 1)
+            if self.ended == "stopped":
+                break
+            p = self.progress
+            if place < len(stages) - 1:
+                self.progress = Progress(
+                    stage=place + 1,
+                    offset=p.offset + p.step,
+                    lines=p.lines,
+                    seconds=p.seconds,
+                    elapsed=p.elapsed,
+                    joules=p.joules,
+                )
+                self.loaded, self.best = {}, {}
+                self._checkpoint(None, None)
+        self.model.eval()
+        p = self.progress
+        return History(
+            steps=p.offset + p.step,
+            ended=self.ended,
+            totals=self.totals,
+            best=p.best,
+            best_step=p.best_step,
+            held_out=p.looked,
+            unit=unit(self.model),
+            seconds=round(p.seconds, 3),
+            elapsed=round(time.perf_counter() - self.begun, 3),
+            cost=self.meter.cost(),
+        )
+
+    def _stage(self, stage: Stage, *, last: bool) -> None:
+        part, plan = stage.part, self.plan.part(stage.share)
+        train, validation = chosen(stage, self.train, self.validation)
+        seen = validation if plan.evaluate_every != 0 and HeldOut.possible(part, validation) else None
+        held = None if seen is None else HeldOut(part, seen, plan.evaluate_count, plan.batch, self.processes)
+
+        def everything() -> Iterable[Batch]:
+            context = part.reach if isinstance(part, Predicts) else 0
+            return train.sweep(SWEEP, context=context)
+
+        if isinstance(part, Prepares) and not self.loaded:
+            with seeded(plan.seed, stage.name, "prepare"):
+                part.prepare(everything)
+        if isinstance(part, Estimates):
+            self._estimate(part, stage, everything, held, last=last)
+        elif isinstance(part, Trains):
+            self._train(part, stage, plan, train, held, last=last)
+        else:
+            raise TrainingError(
+                f"{type(part).__name__} does not say how it learns", "a method estimate, or groups and phases, or stages"
+            )
+
+    def _estimate(self, part: Model, stage: Stage, everything: Any, held: HeldOut | None, *, last: bool) -> None:
+        assert isinstance(part, Estimates)
+        self.watch.say(f"{stage.name or type(part).__name__} is estimated from {len(self.train):,} examples")
+        begun = time.perf_counter()
+        part.train()
+        with self.interrupts.at_once(), seeded(self.plan.seed, stage.name, "estimate"):
+            part.estimate(everything)
+        part.eval()
+        p = self.progress
+        p.seconds += time.perf_counter() - begun
+        p.step = p.total = 1
+        p.looked = p.best = held.look() if held is not None else None
+        self._report(stage, rate=None)
+        if last:
+            self._preview(1)
+
+    # ---- learning by gradient ----------------------------------------------------------------------------------------
+
+    def _train(self, part: Model, stage: Stage, plan: Plan, examples: Examples, held: HeldOut | None, *, last: bool) -> None:
+        p, processes = self.progress, self.processes
+        order, items = order_of(examples, plan.batch, key_of(plan.seed, stage.name))
+        slices = processes.slices(plan.batch, plan.accumulate)
+        seeded_plan = plan if not stage.name else plan.changed(seed=key_of(plan.seed, stage.name) % 2**63)
+        game = Game(part, seeded_plan, processes)
+        average = Average(part, plan.average)
+        if self.loaded:
+            game.restore(_under(self.loaded, "optimiser/"))
+            for name, value in _under(self.loaded, "average/").items():
+                average.weights[name].copy_(value)
+            self._restore_best()
+        settled = self.totals[p.stage] if len(self.totals) > p.stage else None
+        if settled is not None:
+            p.total, p.evaluate_every = settled["steps"], settled["evaluate_every"]
+        elif (total := plan.total(items)) is not None:
+            self._settle(plan, total, plan.evaluates(total))
+        waiting: list[tuple[int, Said, float]] = []  # steps done while the budget is still being timed
+        part.train()
+        if last and p.step == 0:
+            self._preview(0)
+        while p.total is None or p.step < p.total:
+            begun = time.perf_counter()
+            rate = plan.rate_at(p.step, p.total)
+            said = game.play(p.step, rate, self._parts(examples, order, p.step, slices, plan.seed))
+            average.update(p.step)
+            waiting.append((p.step + 1, said, time.perf_counter() - begun))
+            p.step += 1
+            p.seconds += waiting[-1][2]
+            if p.total is None and (total := processes.agree(plan.settled([w[2] for w in waiting]))) is not None:
+                with average.applied():
+                    self._settle(plan, total, self._affordable(plan, total, held))
+            if p.total is not None:
+                for step, told, _ in waiting:
+                    self._told(part, stage, plan, step, told, held, average, last=last)
+                waiting = []
+            self.watch.progress(Pace(p.step, p.total, rate, said, p.seconds / (p.offset + p.step)))
+            if self.ended == "early" or p.step == p.total:
+                break
+            if stopping := self._stopping():
+                self.ended = "stopped"
+            if p.total is not None and (stopping or self._due(plan)):
+                self._checkpoint(game, average)
+            if stopping:
+                break
+        if self.ended == "done":
+            self._checkpoint(game, average)
+        game.end()
+        average.settle()
+        if self.ended != "stopped" and p.best is not None and plan.patience and p.best_step != p.step:
+            weights.restore(part, {name: value.to(processes.device) for name, value in self._best().items()})
+            p.looked = p.best
+        part.eval()
+        if last:
+            self._preview(p.offset + p.step, force=True)
+
+    def _parts(self, examples: Examples, order: Any, step: int, slices: list[slice], seed: int) -> list[tuple[int, Batch]]:
+        places, epochs = order.places(step), order.epochs(step)
+        parts = []
+        for piece in slices:
+            # an item of an epoch has its own noise, wherever and by whichever process it is drawn
+            items = [int(place + epoch * len(examples)) for place, epoch in zip(places[piece], epochs[piece], strict=True)]
+            batch = examples.batch(places[piece], ItemNoise(key_of(seed, "augment"), 0, items=items))
+            parts.append((piece.start, batch.to(self.processes.device)))
+        return parts
+
+    def _settle(self, plan: Plan, total: int, evaluate_every: int) -> None:
+        p = self.progress
+        p.total, p.evaluate_every = total, evaluate_every
+        self.totals = [*self.totals[: p.stage], {"steps": total, "evaluate_every": evaluate_every}]
+        if self.workspace is not None:
+            self.workspace.note(totals=self.totals)
+
+    def _affordable(self, plan: Plan, total: int, held: HeldOut | None) -> int:
+        """Steps between looks such that they do not take more than a tenth of the time budget."""
+        every = plan.evaluates(total)
+        if held is None or every == 0 or plan.evaluate_every is not None:
+            return every
+        begun = time.perf_counter()
+        held.look()
+        allowed = max(1, int(LOOKS_SHARE * (plan.seconds or 0) / (time.perf_counter() - begun)))
+        return self.processes.agree(max(every, math.ceil(total / allowed)))
+
+    def _told(
+        self,
+        part: Model,
+        stage: Stage,
+        plan: Plan,
+        step: int,
+        said: Said,
+        held: HeldOut | None,
+        average: Average,
+        *,
+        last: bool,
+    ) -> None:
+        """What follows a step: losses for the log, a look at held-out data, a line, a preview."""
+        p = self.progress
+        assert p.total is not None
+        for phase, values in said.items():
+            p.counts[phase] = p.counts.get(phase, 0) + 1
+            sums = p.sums.setdefault(phase, {})
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + value
+        ends = step == p.total
+        every = p.evaluate_every
+        looks = held is not None and every and (ends or (step % every == 0 and step > plan.timed(p.total)))
+        if looks and held is not None:
+            with average.applied():
+                p.looked = held.look()
+                self._compare(part, plan, step, p.looked)
+        if ends or looks or step % plan.reports(p.total) == 0:
+            self._report(stage, rate=plan.rate_at(step - 1, p.total), step=step, looked=p.looked if looks else None)
+            if last and not ends and step % max(1, p.total // PREVIEWS) == 0:
+                with average.applied():
+                    self._preview(p.offset + step)
+                part.train()
+
+    def _compare(self, part: Model, plan: Plan, step: int, value: float) -> None:
+        """Remember the weights if they are the best yet; stop early if they have not been for long."""
+        p = self.progress
+        if not plan.patience:
+            p.best, p.best_step = value, step
+        elif p.best is None or value < p.best:
+            p.best, p.best_step, p.worse = value, step, 0
+            self._keep_best(checkpoints.tensors_of(part))
+        else:
+            p.worse += 1
+            if p.worse >= plan.patience:
+                self.ended = "early"
+                self.watch.say(
+                    f"stopped early after step {p.offset + step}: {p.worse} looks without a better held-out likelihood; "
+                    f"the weights after step {p.offset + p.best_step} are kept"
+                )
+
+    # ---- what is kept ------------------------------------------------------------------------------------------------
+
+    def _keep_best(self, tensors: dict[str, Tensor]) -> None:
+        p = self.progress
+        if self.workspace is None:
+            self.best = tensors
+        else:
+            self.workspace.keep_best(p.offset + p.best_step, tensors)
+
+    def _best(self) -> dict[str, Tensor]:
+        p = self.progress
+        if self.workspace is None:
+            return self.best
+        return self.workspace.best(p.offset + p.best_step)
+
+    def _restore_best(self) -> None:
+        if self.workspace is None:
+            self.best = _under(self.loaded, "best/")
+
+    def _report(self, stage: Stage, *, rate: float | None, step: int | None = None, looked: float | None = None) -> None:
+        p = self.progress
+        means = {phase: {name: total / p.counts[phase] for name, total in sums.items()} for phase, sums in p.sums.items()}
+        p.sums, p.counts = {}, {}
+        line: dict[str, Any] = {"step": p.offset + (p.step if step is None else step)}
+        if stage.name:
+            line["stage"] = stage.name
+        # "generator" is what the phase minimised, "generator/penalty" a named part of it
+        line["losses"] = {
+            phase if name == "loss" else f"{phase}/{name}": value
+            for phase, values in means.items()
+            for name, value in values.items()
+        }
+        if rate is not None:
+            line["rate"] = rate
+        seen = looked if step is not None else p.looked
+        if seen is not None and math.isfinite(seen):
+            line["validation"] = seen
+        line |= {
+            "seconds": round(p.seconds, 3),
+            "memory_mb": energy.memory(self.processes.device),
+            "joules": round(self.meter.joules(), 3),
+        }
+        p.lines += 1
+        if self.workspace is not None:
+            self.workspace.log(line)
+        if self.processes.main:
+            self.watch.report(line)
+
+    def _preview(self, step: int, *, force: bool = False) -> None:
+        """Show what the model makes now, unless that has taken too much of the time already."""
+        preview = self.watch.preview
+        if preview is None or not self.processes.main:
+            return
+        if not force and self.previewed > PREVIEW_SHARE * self.progress.seconds + 1.0:
+            return
+        begun = time.perf_counter()
+        before = self.model.training
+        self.model.eval()
+        with torch.no_grad(), seeded("preview"):
+            preview(self.model, step)
+        self.model.train(before)
+        self.previewed += time.perf_counter() - begun
+
+    def _due(self, plan: Plan) -> bool:
+        p = self.progress
+        if self.workspace is None:
+            return False
+        if plan.checkpoint_every is not None:
+            return p.step % plan.checkpoint_every == 0
+        return time.perf_counter() - self.saved > max(30.0, 20 * self.saving)
+
+    def _checkpoint(self, game: Game | None, average: Average | None) -> None:
+        if self.workspace is None:
+            return
+        begun, p = time.perf_counter(), self.progress
+        p.elapsed, p.joules = begun - self.begun, self.meter.joules()
+        tensors = {f"model/{name}": value for name, value in checkpoints.tensors_of(self.model).items()}
+        tensors |= {f"optimiser/{name}": value for name, value in (game.state() if game else {}).items()}
+        tensors |= {f"average/{name}": value for name, value in (average.weights if average else {}).items()}
+        said = {"progress": asdict(p), "totals": self.totals, "best": p.offset + p.best_step if p.best is not None else None}
+        self.workspace.checkpoint(p.offset + p.step, tensors, said, self.plan.keep)
+        self.saved = time.perf_counter()
+        self.saving = self.saved - begun
+
+    def _stopping(self) -> bool:
+        return self.processes.sums([float(self.interrupts.asked)])[0] > 0
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+@contextmanager
+def _settled(plan: Plan) -> Iterator[None]:
+    """Torch's own settings as a run needs them (the same bits every time), put back afterwards."""
+    threads = torch.get_num_threads()
+    deterministic, warned = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    try:
+        if plan.threads is not None:
+            torch.set_num_threads(plan.threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warned)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
