@@ -1,0 +1,1 @@
+"""Strategies and solvers of drawing: what turns a model's odds, scores or fields into items."""
