@@ -37,7 +37,7 @@ class GpSettings(Settings):
     """Hyperparameters of a Gaussian process; the kernel's own are learned."""
 
     kernel: str = Field(
-        "rbf(length=span/2) + rbf(length=span)*periodic(period=season) + rational(length=10*gap) + noise",
+        "linear + matern52(length=span/2) + matern52(length=span)*periodic(period=season) + matern12(length=5*gap) + noise",
         description="covariance as a sum of products of rbf, matern12, matern32, matern52, rational, periodic, linear, "
         "polynomial, constant, noise; 'rbf(length=50)' says where learning starts, fixed(1) what stays",
     )
@@ -98,6 +98,7 @@ class Gp(Model):
 
     # ---- learning: the marginal likelihood ----
 
+    @torch.enable_grad()
     def estimate(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Choose the hyperparameters by marginal likelihood and keep the points; an earlier fit is forgotten."""
         functions = [pair for batch in batches() for pair in self._functions(batch)]
@@ -176,7 +177,7 @@ class Gp(Model):
         if not len(self.x):
             return 0.0
         factor, _ = self._factored()
-        return float(_log_normal(self.y, factor).sum() - len(self.x) * self.scale.log().sum())
+        return float((_log_normal(self.y, factor).sum() - len(self.x) * self.scale.log().sum()).detach())
 
     # ---- what the points say ----
 
@@ -216,13 +217,19 @@ class Gp(Model):
     @torch.no_grad()
     def log_prob(self, batch: Batch) -> Tensor:
         """Joint density of each item's points, given the training points: nats in the original unit, ``[batch]``."""
-        scores = []
-        for x, y in self._functions(batch):
+        functions = self._functions(batch)
+        together: dict[bytes, list[int]] = {}  # curves measured at the same positions share their law
+        for row, (x, _) in enumerate(functions):
+            together.setdefault(x.contiguous().numpy().tobytes(), []).append(row)
+        scores = torch.empty(len(functions), dtype=torch.float64)
+        for rows in together.values():
+            x = functions[rows[0]][0]
             mean, covariance = self._posterior(x)
             factor = _root(covariance + self.kernel.noise * torch.eye(len(x), dtype=torch.float64))
-            density = _log_normal((y - self.shift) / self.scale - mean, factor).sum()
-            scores.append(density - len(x) * self.scale.log().sum())
-        return torch.stack(scores)
+            y = (torch.stack([functions[row][1] for row in rows]) - self.shift) / self.scale - mean  # [row, m, k]
+            density = _log_normal(y.transpose(0, 1).flatten(1), factor).view(len(rows), -1).sum(1)
+            scores[rows] = density - len(x) * self.scale.log().sum()
+        return scores
 
     def _functions(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """The real points of each item: positions ``[n, d]`` and values ``[n, k]``."""
@@ -238,14 +245,11 @@ class Gp(Model):
         places = self._positions(condition, options, n)
         white = noise.normal("function", (places.shape[1], self.outputs)).double()
         error = noise.normal("error", (places.shape[1], self.outputs)).double()
-        # functions at the same positions share one factor
-        shared = places.shape[0] == 1
-        drawn = [self._draw(p, w, e, options) for p, w, e in zip(places.expand(n, -1, -1), white, error)] if not shared else None
-        if drawn is None:
-            drawn = list(self._draw(places[0], white, error, options))
-        return torch.cat([places.expand(n, -1, -1), torch.stack(drawn)], dim=-1) if n else places[:0].new_zeros(
-            0, places.shape[1], self.inputs + self.outputs
-        )
+        if places.shape[0] == 1:  # functions at the same positions share one factor
+            values = self._draw(places[0], white, error, options)
+        else:
+            values = torch.stack([self._draw(*own, options) for own in zip(places, white, error, strict=True)])
+        return torch.cat([places.expand(n, -1, -1), values], dim=-1)
 
     def _draw(self, x: Tensor, white: Tensor, error: Tensor, options: GpSampling) -> Tensor:
         """Functions at ``x`` from standard normals ``[..., m, k]``: mean + Lz, with LLᵀ the covariance."""
@@ -284,9 +288,9 @@ class Gp(Model):
         def item(values: Tensor) -> Tensor:
             return torch.cat([x, self.shift + self.scale * values], dim=-1)[None]
 
-        yield Step("white noise", item(white), "One standard normal number a point: no value knows its neighbours.")
+        yield Step("white noise", item(white[0]), "One standard normal number a point: no value knows its neighbours.")
         prior = self._covariance(x, x)
-        function = item(_root(prior) @ white)
+        function = item(_root(prior) @ white[0])
         note = f"The kernel says which points go together: {self.kernel.learned(float(self.scale.square().mean()))}."
         yield Step("prior function", function, note, {"covariance": prior})
         if options.posterior and len(self.x):
@@ -294,7 +298,7 @@ class Gp(Model):
             width = covariance.diagonal().clamp_min(0).sqrt()[:, None] * self.scale
             data = {"mean": item(mean)[0], "deviation": width, "points": torch.cat([self.x, self.shift + self.scale * self.y], 1)}
             yield Step("posterior mean", item(mean), "Given the data: where the function must be, and how sure that is.", data)
-        drawn = torch.cat([x, self._draw(x, white[None], error[None], options)[0]], dim=-1)[None]
+        drawn = torch.cat([x, self._draw(x, white, error, options)[0]], dim=-1)[None]
         name = "posterior function" if options.posterior else "function"
         yield Step(name, drawn, "The same noise, bent to what the data allow.")
 
