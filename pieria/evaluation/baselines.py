@@ -1,0 +1,102 @@
+"""The cheap baseline of each form, fitted on the training part: what a neural model must beat to be worth its cost.
+
+`Tokens`: an n-gram. `Grid`: a mixture. `Row`: independent columns. A `Curve`'s is the last value (in `curves.py`).
+Baselines are found by name like any family, and kept in memory by the fingerprint of the data.
+"""
+
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pieria import registry
+from pieria.data.batch import Batch
+from pieria.data.examples import Examples, StreamExamples
+from pieria.errors import PieriaError
+from pieria.evaluation.comparison import without_condition
+from pieria.forms import Form, Grid, Row, Tokens
+from pieria.models.contract import Estimates, Model, Predicts, Scores
+
+KEPT: "OrderedDict[str, Baseline]" = OrderedDict()
+MOST_KEPT = 4
+MOST_ITEMS = {"grid": 10_000, "row": 50_000}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A fitted baseline, or the reason why there is none.
+
+    Attributes:
+        name: what it is, as a reader is told: "a 7-gram".
+        model: None where it could not be fitted.
+        reason: why not.
+    """
+
+    name: str
+    model: Model | None
+    reason: str = ""
+
+
+def recipe(form: Form, amount: int) -> tuple[str, str, dict[str, Any]]:
+    """The family, what it is called and its settings for a form and an amount of training symbols or items."""
+    if isinstance(form, Tokens):
+        letters = form.vocabulary <= 300
+        # a longer history is only worth its memory where it is met again
+        order = (7 if amount >= 300_000 else 5 if amount >= 20_000 else 4) if letters else (5 if amount >= 300_000 else 3)
+        return "ngram", f"a {order}-gram", {"order": order}
+    if isinstance(form, Grid):
+        components = int(np.clip(math.sqrt(amount) / 2, 1, 50))
+        if math.prod(form.shape) > 4096:
+            components = 1
+        return "mixture", f"a mixture of {components}", {"components": components}
+    return "mixture", "independent columns", {"components": 1}
+
+
+def cheap(form: Form, training: Examples, fingerprint: str) -> Baseline:
+    """The baseline of this form on this training part, from memory if it was fitted before."""
+    amount = training.scored()
+    family, name, settings = recipe(form, amount)
+    key = json.dumps([fingerprint, form.to_json(), family, settings, amount], sort_keys=True, default=str)
+    if fingerprint and key in KEPT:
+        KEPT.move_to_end(key)
+        return KEPT[key]
+    fitted = _fit(family, name, settings, form, without_condition(training))
+    if fingerprint:
+        KEPT[key] = fitted
+        while len(KEPT) > MOST_KEPT:
+            KEPT.popitem(last=False)
+    return fitted
+
+
+def _fit(family: str, name: str, settings: dict[str, Any], form: Form, training: Examples) -> Baseline:
+    try:
+        found = registry.find(family)
+        model = found(found.Settings.of(settings), form)
+        if not isinstance(model, Estimates) or not isinstance(model, Scores):
+            return Baseline(name, None, f"{family} cannot be fitted and scored")
+        most = MOST_ITEMS.get(form.kind)
+        model.estimate(lambda: _batches(model, training, most))
+    except PieriaError as error:
+        return Baseline(name, None, str(error))
+    if most is not None and len(training) > most:
+        name += f" fitted on {most:,} of {len(training):,} items"
+    return Baseline(name, model.eval())
+
+
+def _batches(model: Model, training: Examples, most: int | None) -> Iterable[Batch]:
+    if isinstance(training, StreamExamples):
+        reach = model.reach if isinstance(model, Predicts) else 0
+        yield from training.sweep(16, length=8192, context=reach)
+        return
+    seen = 0
+    for batch in training.sweep(1000):
+        if most is not None and seen + len(batch) > most:
+            if most > seen:
+                yield replace(batch.rows(slice(0, most - seen)), condition=None)
+            return
+        seen += len(batch)
+        yield replace(batch, condition=None)

@@ -1,0 +1,211 @@
+"""One question to a trained model, whatever its family and form: how good is it, compared with what?"""
+
+from collections.abc import Mapping
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pieria.data.batch import mask_after_end
+from pieria.data.examples import Examples, StreamExamples
+from pieria.errors import FormError, UsageError, unknown
+from pieria.evaluation import curves, grids, rows, tokens
+from pieria.evaluation.baselines import Baseline, cheap
+from pieria.evaluation.classifier import two_sample
+from pieria.evaluation.comparison import Comparison, Drawn, draw, held_out, random_items
+from pieria.evaluation.scorecard import LIKELIHOODS, Figure, Scorecard, plain
+from pieria.evaluation.similarity import in_words, likeness, novelty
+from pieria.forms import Curve, Form, Grid, Row, Tokens
+from pieria.models.contract import Learns, Model, Trains
+
+if TYPE_CHECKING:
+    from pieria.modalities.opening import Dataset
+
+MOST_SYMBOLS = 300_000
+
+
+def evaluate(
+    model: Model,
+    dataset: "Dataset",
+    *,
+    split: str = "test",
+    count: int | None = None,
+    seed: int = 0,
+    cost: Mapping[str, Any] = {},
+) -> Scorecard:
+    """Every figure that a model can be given on a split of a data set, beside the cheap baseline and beside real data.
+
+    Args:
+        model: trained, on any form.
+        dataset: what it was trained on; its training part is read for novelty, floors and the baseline.
+        split: the part to compare with; never the one that it learned from.
+        count: how many samples to draw; without it 64 to 500 texts, 1,000 pictures, 2,000 rows, 200 curves.
+        seed: of the samples and of every random choice.
+        cost: "seconds" and "joules" of the training, with "source" saying how energy was told, where known.
+
+    Raises `UsageError` for a split that there is not, `FormError` for data of another form than the model learned.
+    """
+    if split not in ("validation", "test", "train"):
+        raise unknown("split", split, ("validation", "test", "train"))
+    training, held = dataset.examples("train"), dataset.examples(split)
+    form = model.form
+    if type(held.form) is not type(form):
+        raise FormError(
+            f"the data are {held.form.kind}, the model learned {form.kind}",
+            "data of the same form",
+            "Open the data with the run's own modality",
+        )
+    wanted = count if count is not None else default_count(form, held)
+    if wanted < 8:
+        raise UsageError(f"--count {wanted}", "at least 8 samples", "Ask for more")
+    comparison, drawn = compare_sets(model, training, held, wanted, seed)
+    like, new = likeness(comparison, split), novelty(comparison, split)
+    card = Scorecard([like, *new], in_words(comparison, like, new), neural=isinstance(model, Trains | Learns))
+    baseline = Baseline("", None) if isinstance(form, Curve) else cheap(form, training, dataset.fingerprint)
+    own, details = _own_figures(model, dataset, training, held, comparison, baseline, split, seed)
+    card.figures += [*own, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, split, seed)]
+    _leave_out_bare(card, baseline)
+    card.words += _against_baseline(card, baseline)
+    card.about = {
+        "data": dataset.name, "split": split, "form": form.kind, "family": type(model).__name__, "seed": seed,
+        "baseline": baseline.name or None, **details,
+    }  # fmt: skip
+    return card
+
+
+def default_count(form: Form, held: Examples) -> int:
+    """How many samples a scorecard takes, so that all forms take some seconds."""
+    if isinstance(form, Tokens):
+        return int(np.clip(32_000 // form.length, 64, 500))
+    if isinstance(form, Curve):
+        return 200
+    most = 2_000 if isinstance(form, Row) else 1_000 if form.height * form.width <= 64 * 64 else 300  # type: ignore[attr-defined]
+    return int(np.clip(len(held), 100, most))
+
+
+def compare_sets(
+    model: Model, training: Examples, held: Examples, count: int, seed: int, samples: Tensor | None = None
+) -> tuple[Comparison, Drawn]:
+    """Samples, held-out and training items of one form, ready to be compared; and what drawing the samples took.
+
+    ``samples`` stand in for the model's own where they are given. A model with a condition draws under the conditions
+    of the held-out items, taken in turn.
+    """
+    form = model.form
+    if isinstance(form, Curve):
+        batch = curves.whole(held)
+        begun = perf_counter()
+        made = curves.draw_functions(model, batch, 0, count, seed) if samples is None else samples
+        drawn = Drawn(made, perf_counter() - begun)
+        # curves may differ in length: the first of each split stands for it, and its windows are many
+        real, seen = (curves.real_points(b, 0)[None] for b in (batch, curves.whole(training)))
+        return curves.CurveComparison(training, real, drawn.x, seen, seed), drawn
+    first = held_out(held, count)
+    condition = None
+    if model.condition is not None:
+        if first.condition is None:
+            raise UsageError(
+                "the model draws under a condition, and these data have none",
+                f"data with a {model.condition.kind} for each item",
+                "Evaluate it on the data that it was fitted on",
+            )
+        condition = first.condition[torch.arange(count) % len(first.condition)]
+    drawn = draw(model, count, seed, condition) if samples is None else Drawn(samples, 0.0)
+    # windows of a stream are compared with windows as long as the samples
+    length = drawn.x.shape[1] if isinstance(held, StreamExamples) else None
+    real = held_out(held, count, length).x
+    seen = random_items(training, len(drawn.x), seed, length).x
+    kinds: dict[type[Form], type[Comparison]] = {
+        Tokens: tokens.TokensComparison, Grid: grids.GridComparison, Row: rows.RowComparison
+    }  # fmt: skip
+    return kinds[type(form)](training, real, drawn.x, seen, seed), drawn
+
+
+def _own_figures(
+    model: Model,
+    dataset: "Dataset",
+    training: Examples,
+    held: Examples,
+    comparison: Comparison,
+    baseline: Baseline,
+    split: str,
+    seed: int,
+) -> tuple[list[Figure], dict[str, Any]]:
+    """The figures that only this form has."""
+    if isinstance(comparison, tokens.TokensComparison):
+        found = tokens.figures(model, held, dataset.modality, baseline.model, split, MOST_SYMBOLS)
+        return [comparison.run_figure(split), *found], {}
+    if isinstance(comparison, grids.GridComparison):
+        return [*grids.figures(model, held, baseline.model, split), *comparison.figures(split)], {}
+    if isinstance(comparison, rows.RowComparison):
+        target = getattr(dataset.modality.settings, "target", None)
+        found, columns = comparison.figures(split, target)
+        return [*rows.figures(model, held, baseline.model, split), *found], {"columns": columns}
+    return curves.figures(model, training, held, split, seed, len(comparison.made)), {}
+
+
+def _costs(
+    model: Model, comparison: Comparison, drawn: Drawn, cost: Mapping[str, Any], split: str, seed: int
+) -> list[Figure]:
+    """What drawing, holding and training the model cost."""
+    del split
+    amount, unit = len(drawn.x), "items/s"
+    if isinstance(model.form, Tokens):
+        amount, unit = int(mask_after_end(drawn.x, model.form.end).sum()), "symbols/s"
+    found = [
+        Figure(
+            "sampling speed", amount / max(drawn.seconds, 1e-9), unit, "measure", "higher", "", len(comparison.made), seed,
+            note="on this machine, in batches of 250",
+        ),
+        Figure("parameters", float(sum(p.numel() for p in model.parameters())), "numbers", "measure", "lower"),
+    ]  # fmt: skip
+    held = sum(b.numel() for b in model.buffers())
+    if held:
+        found[-1] = found[-1].but(note=f"learned by gradient; besides, {held:,} numbers are held in tables")
+    if cost.get("seconds") is not None:
+        found.append(Figure("training time", float(cost["seconds"]), "s", "measure", "lower"))
+    if cost.get("joules") is not None:
+        how = f"energy: {cost.get('source', 'how it was told is not stated')}"
+        found.append(Figure("training energy", float(cost["joules"]), "J", "measure", "lower", note=how))
+    return found
+
+
+def _leave_out_bare(card: Scorecard, baseline: Baseline) -> None:
+    """A neural likelihood without its baseline says nothing: it is left out, and the words say so."""
+    if not card.neural:
+        return
+    bare = [figure for figure in card.figures if figure.kind in LIKELIHOODS and figure.baseline is None]
+    if bare:
+        card.figures = [figure for figure in card.figures if figure not in bare]
+        card.words.append(
+            f"Left out, since no baseline could be fitted to stand beside: {', '.join(figure.name for figure in bare)} "
+            f"({baseline.reason or 'no baseline for this form'})."
+        )
+
+
+def _against_baseline(card: Scorecard, baseline: Baseline) -> list[str]:
+    """Who wins, in plain words; of a bound only what follows from it."""
+    figure = next((f for f in card.figures if f.kind in LIKELIHOODS and f.baseline is not None), None)
+    if figure is None:
+        figure = next((f for f in card.figures if f.baseline is not None), None)
+    if figure is None or figure.value is None or figure.baseline is None:
+        return []
+    name = baseline.name or "the baseline"
+    own, other = f"{plain(figure.value)} {figure.unit}", plain(figure.baseline)
+    if abs(figure.value - figure.baseline) <= 1e-9 * max(1.0, abs(figure.baseline)):
+        return [f"Baseline: as good as {name} ({figure.name}: {own})."]
+    if figure.value < figure.baseline:
+        also = ", although its figure is only a bound" if figure.kind == "bound" else ""
+        return [f"Baseline: it beats {name}, {own} against {other} ({figure.name}, lower is better){also}."]
+    if figure.kind == "bound":
+        return [
+            f"Baseline: {name} has {other}; of this model we only know that it is at most {own} ({figure.name}). It is not "
+            "shown to beat the baseline."
+        ]
+    who = "the network loses" if card.neural else "it loses"
+    return [
+        f"Baseline: {name} wins: {other} against {own} ({figure.name}, lower is better). On these data, with this "
+        f"training, {who} to a baseline that takes seconds to fit."
+    ]

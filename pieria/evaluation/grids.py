@@ -1,0 +1,163 @@
+"""Figures of pictures: nats and bits per dimension, and distances in the space of a small, frozen, hashed network.
+
+Fréchet and kernel distances shrink or wander as the sets grow, and depend on the network: each stands beside what as many
+real pictures show against the same held-out ones.
+"""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pieria.data.examples import Examples
+from pieria.evaluation.comparison import Comparison, Nearness, copies_by_ratio, everything, nearest, spread, without_condition
+from pieria.evaluation.distances import EnergyDistance, frechet, kernel_distance, mean_interval, prdc
+from pieria.evaluation.features import as_values, network, picture_features
+from pieria.evaluation.scorecard import Figure, likelihood_name
+from pieria.forms import Grid
+from pieria.models.contract import Model, Scores
+
+MOST_SCORED = 2_000
+
+
+def nats_of(model: Model, examples: Examples, most: int = MOST_SCORED, size: int = 200) -> np.ndarray:
+    """Minus ``log_prob`` of the items of a split (at most ``most``, spread evenly over it), nats."""
+    assert isinstance(model, Scores)
+    places = spread(len(examples), most)
+    with torch.no_grad():
+        parts = [
+            -model.log_prob(examples.batch(places[start : start + size])).double().cpu()
+            for start in range(0, len(places), size)
+        ]
+    return torch.cat(parts).numpy()
+
+
+def figures(model: Model, held: Examples, baseline: Model | None, split: str) -> list[Figure]:
+    """Nats per picture, and bits per dimension where levels are discrete, with the baseline's beside them."""
+    if not isinstance(model, Scores) or model.likelihood == "none":
+        return []
+    form = held.form
+    assert isinstance(form, Grid)
+    kind = model.likelihood
+    nats = nats_of(model, held)
+    other = None if baseline is None else float(nats_of(baseline, without_condition(held)).mean())
+    mean, low, high = mean_interval(nats)
+    note = "probability of levels" if form.levels is not None else "density of values in [-1, 1]"
+    if len(nats) < len(held):
+        note += f"; {len(nats):,} of {len(held):,} pictures, spread evenly"
+    found = [
+        Figure(
+            likelihood_name("nats per item", kind), mean, "nats", kind, "lower", split, len(nats),
+            baseline=other, low=low, high=high, note=note,
+        )  # fmt: skip
+    ]
+    if form.levels is not None:
+        each = 1 / (np.prod(form.shape) * np.log(2))
+        found.append(
+            Figure(
+                likelihood_name("bits per dimension", kind), float(mean * each), "bits", kind, "lower", split, len(nats),
+                baseline=None if other is None else float(other * each), low=float(low * each), high=float(high * each),
+                note=note,
+            )  # fmt: skip
+        )
+    return found
+
+
+class GridComparison(Comparison):
+    """Likeness in the feature network's space; novelty by the distance of pixels, at 16 × 16 where pictures are larger."""
+
+    likeness_unit = "energy"
+
+    @property
+    def likeness_note(self) -> str:  # type: ignore[override]
+        """What was compared."""
+        return f"energy coefficient of features ({network()[1]}); 0 the same, 1 nothing in common"
+
+    @cached_property
+    def _features(self) -> dict[str, np.ndarray]:
+        assert isinstance(self.form, Grid)
+        return {name: picture_features(getattr(self, name), self.form) for name in ("held", "made", "seen")}
+
+    @cached_property
+    def _scaled(self) -> dict[str, np.ndarray]:
+        scale = self._features["seen"].std(axis=0)
+        scale = np.where(scale > 1e-6, scale, 1.0)
+        return {name: points / scale for name, points in self._features.items()}
+
+    def features(self, which: str) -> np.ndarray:
+        """The network's features of each picture."""
+        return self._features[which]
+
+    def distance(self, first: str, second: str) -> tuple[EnergyDistance, int, int]:
+        """The energy distance between two sets, each feature in units of its spread in the training data."""
+        a, b = self._scaled[first], self._scaled[second]
+        return EnergyDistance(a, b), len(a), len(b)
+
+    @cached_property
+    def nearness(self) -> Nearness:
+        """Root mean square difference of pixels to the nearest training picture."""
+        assert isinstance(self.form, Grid)
+        training = _small(everything(self.training), self.form)
+        made = nearest(_small(self.made, self.form), training)
+        held = nearest(_small(self.held, self.form), training)
+        near, usual = copies_by_ratio(made, held)
+        note = (
+            "near: the root mean square difference of pixels to the nearest training picture"
+            f"{' at 16 × 16' if self.form.height * self.form.width > 256 else ''}; a copy is near to one alone"
+        )
+        return Nearness(made[:, 0], held[:, 0], near, usual, 0.1, note)
+
+    def figures(self, split: str) -> list[Figure]:
+        """C-FID, KID, precision, recall, density and coverage, each beside what real pictures show."""
+        real, made, seen = (self._features[name] for name in ("held", "made", "seen"))
+        where = f"(features {network()[1]})"
+        generator = np.random.default_rng([self.seed, 13])
+
+        def spread_of(statistic) -> float:  # type: ignore[no-untyped-def]
+            drawn = [
+                statistic(real[generator.integers(0, len(real), len(real))], made[generator.integers(0, len(made), len(made))])
+                for _ in range(12)
+            ]
+            return 1.96 * float(np.std(drawn))
+
+        found = []
+        few = "" if len(made) >= 10 * made.shape[1] else f"; {len(made)} pictures are few for {made.shape[1]} features"
+        for name, statistic, note in (
+            ("C-FID", frechet, f"Fréchet distance; lower with more pictures, so read it against real data{few}"),
+            ("KID", kernel_distance, "unbiased, so that it can be a little below zero"),
+        ):
+            value, half = statistic(real, made), spread_of(statistic)
+            found.append(
+                Figure(
+                    f"{name} {where}", value, "", "measure", "lower", split, len(made), self.seed,
+                    floor=statistic(real, seen), low=value - half, high=value + half, note=note,
+                )  # fmt: skip
+            )
+        shares, floors = prdc(real, made), prdc(real, seen)
+        meanings = {
+            "precision": "share of samples inside a real picture's neighbourhood",
+            "recall": "share of real pictures inside a sample's neighbourhood",
+            "density": "how many real neighbourhoods a sample lies in, over 5",
+            "coverage": "share of real neighbourhoods with a sample inside",
+        }
+        for name, value in shares.items():
+            found.append(
+                Figure(
+                    f"{name} {where}", value, "share" if name != "density" else "", "measure", "higher", split, len(made),
+                    self.seed, floor=floors[name], note=meanings[name] + "; neighbourhoods reach to the 5th neighbour",
+                )  # fmt: skip
+            )
+        return found
+
+
+def _small(x: Tensor, form: Grid, batch: int = 5_000) -> Tensor:
+    """Pictures as flat float vectors, averaged down to 16 × 16 where they are larger."""
+    parts = []
+    for start in range(0, len(x), batch):
+        values = as_values(x[start : start + batch], form)
+        if values.shape[-1] * values.shape[-2] > 256:
+            values = functional.interpolate(values, (16, 16), mode="area")
+        parts.append(values.flatten(1) / values[0].numel() ** 0.5)
+    return torch.cat(parts)

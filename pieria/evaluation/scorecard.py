@@ -1,0 +1,168 @@
+"""What was measured: figures that carry their unit, direction, split, count, seed, baseline and floor wherever they go.
+
+A figure's ``kind`` says in what sense it is true. Likelihoods that mean different things never share a name, hence never a
+column: only an exact one is called "nats per item"; a bound is called "nats per item (bound)".
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from pieria.errors import PieriaError
+
+Kind = Literal["exact", "bound", "estimate", "pseudo", "measure"]
+LIKELIHOODS = frozenset({"exact", "bound", "estimate", "pseudo"})
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number and all that is needed to read it.
+
+    Attributes:
+        name: what was measured; figures of different meaning have different names.
+        value: the number, or None where it could not be taken (``note`` then says why).
+        unit: what it is counted in.
+        kind: "measure", or what the likelihood is: "exact", "bound", "estimate", "pseudo".
+        better: whether "lower" or "higher" is better, other things being equal.
+        split, count, seed: the part of the data, how many items or symbols, and the seed of the draw.
+        baseline: the same figure for the cheap baseline of the form; ``note`` names the baseline.
+        floor: the same figure for real data in the place of the samples: what a perfect model would show.
+        low, high: the 95 % interval.
+        note: the rule by which it was taken, in words.
+    """
+
+    name: str
+    value: float | None
+    unit: str = ""
+    kind: Kind = "measure"
+    better: Literal["lower", "higher"] = "lower"
+    split: str = ""
+    count: int | None = None
+    seed: int | None = None
+    baseline: float | None = None
+    floor: float | None = None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+    def but(self, **values: Any) -> "Figure":
+        """A copy with some fields replaced."""
+        return replace(self, **values)
+
+
+def likelihood_name(name: str, kind: str) -> str:
+    """``name`` with its sense, unless exact: "nats per item (bound)"."""
+    return name if kind == "exact" else f"{name} ({kind})"
+
+
+@dataclass
+class Scorecard:
+    """All figures of one model on one split.
+
+    Attributes:
+        figures: in the order in which they are read; likeness and novelty first.
+        words: what the figures say, in sentences; each stands without the others.
+        neural: the model learned by gradient, so that its likelihoods are shown beside the baseline's or not at all.
+        about: what was evaluated: family, data, split, baseline.
+    """
+
+    figures: list[Figure] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    neural: bool = False
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Figure:
+        for figure in self.figures:
+            if figure.name == name:
+                return figure
+        raise KeyError(name)
+
+    def __contains__(self, name: str) -> bool:
+        return any(figure.name == name for figure in self.figures)
+
+    def get(self, name: str) -> Figure | None:
+        """The figure of this name, or None."""
+        return next((figure for figure in self.figures if figure.name == name), None)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The figures as plain dictionaries, in order: the stable format that other programs read."""
+        self._refuse_bare_likelihoods()
+        return [asdict(figure) for figure in self.figures]
+
+    @classmethod
+    def from_json(cls, figures: Iterable[dict[str, Any]], **others: Any) -> "Scorecard":
+        """A scorecard from what `to_json` wrote."""
+        return cls([Figure(**figure) for figure in figures], **others)
+
+    def table(self, notes: bool = True) -> str:
+        """All figures as aligned text, one a line, then the words, then the notes.
+
+        Raises `PieriaError` for a neural likelihood without its baseline.
+        """
+        self._refuse_bare_likelihoods()
+        head = ("figure", "value", "95 % interval", "baseline", "real data", "unit", "better", "on", "n")
+        rows = [head]
+        marks: list[str] = []
+        for figure in self.figures:
+            name = figure.name
+            if notes and figure.note:
+                if figure.note not in marks:
+                    marks.append(figure.note)
+                name = f"{name} [{marks.index(figure.note) + 1}]"
+            interval = "" if figure.low is None else f"{plain(figure.low)} … {plain(figure.high)}"
+            rows.append(
+                (
+                    name,
+                    plain(figure.value),
+                    interval,
+                    "" if figure.baseline is None else plain(figure.baseline),
+                    "" if figure.floor is None else plain(figure.floor),
+                    figure.unit,
+                    figure.better,
+                    figure.split,
+                    "" if figure.count is None else f"{figure.count:,}",
+                )
+            )
+        widths = [max(len(row[place]) for row in rows) for place in range(len(head))]
+        numbers = {1, 3, 4, 8}
+        lines = [
+            "  ".join(
+                cell.rjust(width) if place in numbers else cell.ljust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        lines.insert(1, "-" * max(map(len, lines)))
+        if self.words:
+            lines += ["", *self.words]
+        if notes and marks:
+            lines += ["", *[f"[{place}] {note}" for place, note in enumerate(marks, 1)]]
+        return "\n".join(lines)
+
+    def _refuse_bare_likelihoods(self) -> None:
+        if not self.neural:
+            return
+        for figure in self.figures:
+            if figure.kind in LIKELIHOODS and figure.value is not None and figure.baseline is None:
+                raise PieriaError(
+                    f"the likelihood {figure.name!r} of a neural model has no baseline beside it",
+                    "the same figure for the cheap baseline of its form",
+                    "Evaluate with the training part at hand, so that the baseline can be fitted",
+                )
+
+
+def plain(value: float | None) -> str:
+    """A number as a person reads it: four significant digits, thousands with commas.
+
+    >>> plain(0.012345), plain(12345.6), plain(3.0), plain(None)
+    ('0.01234', '12,346', '3', '–')
+    """
+    if value is None or value != value:
+        return "–"
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if abs(value) < 1e-4:
+        return f"{value:.2e}"
+    return f"{value:.4g}"
