@@ -9,7 +9,9 @@ from pieria.cli.output import As, AsJson, Column, print_json, print_table
 
 
 def data(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME|PATH]", help="A data set of the catalogue, or a file or folder.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME|PATH]", help="A data set of the catalogue, or a file or folder.")
+    ] = None,
     as_: As = None,
     column: Column = None,
     json: AsJson = False,
@@ -23,15 +25,26 @@ def data(
     if name is None:
         entries = [catalogue.find(known) for known in catalogue.names()]
         if json:
-            print_json([{"name": e.name, "modality": e.modality, "description": e.description, "licence": e.licence} for e in entries])
+            print_json(
+                [
+                    {"name": e.name, "modality": e.modality, "description": e.description, "licence": e.licence}
+                    for e in entries
+                ]
+            )
         else:
-            print_table(["data set", "modality", "what", "licence"], [(e.name, e.modality, e.description, e.licence) for e in entries])
+            print_table(
+                ["data set", "modality", "what", "licence"],
+                [(e.name, e.modality, e.description, e.licence) for e in entries],
+            )
         return
     facts = _look(name, as_, column)
     if json:
         print_json(facts)
     else:
-        print_table(["", ""], [(key, "\n".join(map(str, value)) if isinstance(value, list) else value) for key, value in facts.items()])
+        print_table(
+            ["", ""],
+            [(key, "\n".join(map(str, value)) if isinstance(value, list) else value) for key, value in facts.items()],
+        )
 
 
 def _look(name: str, as_: str | None, column: str | None) -> dict[str, Any]:

@@ -15,12 +15,20 @@ def sample(
     n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 16,
     prompt: Annotated[str | None, typer.Option("--prompt", help="How the item begins (text).")] = None,
     label: Annotated[str | None, typer.Option("--label", help="The class to draw, for a conditional model.")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", help="0 takes the most probable; 1 is the model itself.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="0 takes the most probable; 1 is the model itself.")
+    ] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", help="Only the k most probable symbols.")] = None,
-    top_p: Annotated[float | None, typer.Option("--top-p", help="Only the most probable symbols that together reach p.")] = None,
-    min_p: Annotated[float | None, typer.Option("--min-p", help="Only symbols at least min-p times as probable as the best.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option("--top-p", help="Only the most probable symbols that together reach p.")
+    ] = None,
+    min_p: Annotated[
+        float | None, typer.Option("--min-p", help="Only symbols at least min-p times as probable as the best.")
+    ] = None,
     repetition_penalty: Annotated[float | None, typer.Option("--repetition-penalty", help="Above 1: repeats less.")] = None,
-    stop: Annotated[list[str] | None, typer.Option("--stop", help="End the text before this string; as often as you like.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", help="End the text before this string; as often as you like.")
+    ] = None,
     length: Annotated[int | None, typer.Option("--length", help="At most so many symbols.")] = None,
     set_: Set = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A file or folder, in the data's own format.")] = None,
@@ -31,17 +39,24 @@ def sample(
 ) -> None:
     """Draw new items from a run: texts and tables are printed, pictures and curves are written to files.
 
-    Examples:  pieria sample runs/demo-gpt -n 2 --prompt "def " --temperature 0.8  ·  pieria sample runs/0001-vae-digits -n 64 --out digits.png
+    Examples:  pieria sample runs/demo-gpt -n 2 --prompt "def " --temperature 0.8  ·
+    pieria sample runs/0001-vae-digits -n 64 --out digits.png
     """
     import pieria
 
     options: dict[str, Any] = dict(pairs(set_))
-    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
-             "repetition_penalty": repetition_penalty, "length": length}
+    given = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "length": length,
+    }
     options.update({name: value for name, value in given.items() if value is not None})
     loaded = pieria.load(run, device=device)
     if dry_run:
-        say(f"would draw {n} from {run} ({loaded.record['model']['family']}) with {options or 'its default options'}, seed {seed}")
+        say(f"would draw {n} items from {run} with {options or 'its default options'} and seed {seed}")
         return
     drawn = loaded.sample(n, seed=seed, prompt=prompt, label=label, stop=stop or (), **options)
     modality = loaded.modality
@@ -49,7 +64,15 @@ def sample(
     if out is not None or modality.name not in ("text", "table"):
         written = loaded.write(drawn, out if out is not None else run / "drawn" / f"seed-{seed}", seed=seed)
     if json:
-        print_json({"run": str(run), "seed": seed, "n": n, "items": [_plain(item) for item in drawn], "files": [str(p) for p in written]})
+        print_json(
+            {
+                "run": str(run),
+                "seed": seed,
+                "n": n,
+                "items": [_plain(item) for item in drawn],
+                "files": [str(p) for p in written],
+            }
+        )
         return
     if written:
         for path in written[:3]:

@@ -9,12 +9,14 @@ from pieria.cli.output import AsJson, Device, Seed, print_json
 
 
 def explain(
-    what: Annotated[str | None, typer.Argument(metavar="[FAMILY|RUN|TERM]", help="A family, a run directory, or a word of the field.")] = None,
+    what: Annotated[
+        str | None, typer.Argument(metavar="[FAMILY|RUN|TERM]", help="A family, a run directory, or a word of the field.")
+    ] = None,
     device: Device = None,
     seed: Seed = 0,
     json: AsJson = False,
 ) -> None:
-    """How it works: a family's idea, data, latent space, loss and settings; a word of the field; or one page about a run of yours.
+    """How it works: a family's idea, data, latent space, loss and settings; a word; or one page about a run.
 
     For a run, the page shows what happens between noise and artifact in the real model, and a film of its training.
 

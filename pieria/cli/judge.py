@@ -6,14 +6,32 @@ from typing import Annotated
 import typer
 
 from pieria.cli.draw import RunPath
-from pieria.cli.output import As, AsJson, Column, Device, DryRun, Seed, Set, Time, pairs, print_json, print_table, say, seconds
+from pieria.cli.output import (
+    As,
+    AsJson,
+    Column,
+    Device,
+    DryRun,
+    Seed,
+    Set,
+    Time,
+    pairs,
+    print_json,
+    print_table,
+    say,
+    seconds,
+)
 from pieria.errors import UsageError
 
 
 def evaluate(
     run: RunPath,
-    against: Annotated[str, typer.Option("--against", help="The part of the data to hold it against: test, validation or train.")] = "test",
-    count: Annotated[int | None, typer.Option("--count", "-n", help="How many samples to judge; chosen when not given.")] = None,
+    against: Annotated[
+        str, typer.Option("--against", help="The part of the data to hold it against: test, validation or train.")
+    ] = "test",
+    count: Annotated[
+        int | None, typer.Option("--count", "-n", help="How many samples to judge; chosen when not given.")
+    ] = None,
     device: Device = None,
     seed: Seed = 0,
     json: AsJson = False,
@@ -35,14 +53,18 @@ def evaluate(
 
 def compare(
     data: Annotated[str, typer.Argument(help="A data set of the catalogue, or a file or folder of yours.")],
-    models: Annotated[str | None, typer.Option("--models", help="Families, with commas; all that fit when not given.")] = None,
+    models: Annotated[
+        str | None, typer.Option("--models", help="Families, with commas; all that fit when not given.")
+    ] = None,
     time: Time = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="A budget of training steps for each.")] = None,
     as_: As = None,
     column: Column = None,
     form: Annotated[str | None, typer.Option("--form", help="Where the data offer several forms: tokens or grid.")] = None,
     set_: Set = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Where the report goes; runs/NNNN-compare-DATA when not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where the report goes; runs/NNNN-compare-DATA when not given.")
+    ] = None,
     device: Device = None,
     seed: Seed = 0,
     dry_run: DryRun = False,
@@ -58,8 +80,18 @@ def compare(
     if models is not None and not named:
         raise UsageError("--models names no family", "names with commas, such as mixture,vae", "'pieria models' lists them")
     comparison = pieria.compare(
-        data, named, time=seconds(time), steps=steps, as_=as_, column=column, form=form, out=out, seed=seed, device=device,
-        settings=pairs(set_), dry_run=dry_run,
+        data,
+        named,
+        time=seconds(time),
+        steps=steps,
+        as_=as_,
+        column=column,
+        form=form,
+        out=out,
+        seed=seed,
+        device=device,
+        settings=pairs(set_),
+        dry_run=dry_run,
     )
     if comparison is None:
         return
@@ -74,7 +106,9 @@ def compare(
 
 def mix(
     runs: Annotated[list[Path], typer.Argument(help="Two or more runs with exact likelihoods over one form.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Where the mixture goes; runs/NNNN-mix-DATA when not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where the mixture goes; runs/NNNN-mix-DATA when not given.")
+    ] = None,
     seed: Seed = 0,
     json: AsJson = False,
 ) -> None:
@@ -93,13 +127,17 @@ def mix(
 
 def audit(
     run: RunPath,
-    group: Annotated[str | None, typer.Option("--group", help="A column or 'label': each group's share and quality.")] = None,
-    count: Annotated[int | None, typer.Option("--count", "-n", help="How many samples to judge; chosen when not given.")] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", help="A column or 'label': each group's share and quality.")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", "-n", help="How many samples to judge; chosen when not given.")
+    ] = None,
     device: Device = None,
     seed: Seed = 0,
     json: AsJson = False,
 ) -> None:
-    """May I publish it? Overfitting, copies, groups, sensitivity, energy, licence and consent; writes audit.json and card.md.
+    """May I publish it? Overfitting, copies, groups, sensitivity, energy, licence and consent.
 
     Examples:  pieria audit runs/0001-vae-digits  ·  pieria audit runs/0004-vae-adult --group sex
     """

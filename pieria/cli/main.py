@@ -1,4 +1,4 @@
-"""``pieria VERB …``: every verb has --help with examples, --json (result on stdout, all else on stderr), and exits 0, 1 or 2.
+"""``pieria VERB …``: every verb has --help with examples and --json (result on stdout, all else on stderr); exits 0, 1, 2.
 
 Nothing here, nor in the other files of this folder, imports torch before a verb needs it, so that --help answers at once.
 """
@@ -20,7 +20,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (
-    data.data, models.models, fit.fit, draw.sample, draw.score, judge.evaluate, judge.compare, judge.mix, explain.explain,
+    data.data,
+    models.models,
+    fit.fit,
+    draw.sample,
+    draw.score,
+    judge.evaluate,
+    judge.compare,
+    judge.mix,
+    explain.explain,
     judge.audit,
 ):
     app.command()(verb)

@@ -27,16 +27,28 @@ def models(
         say(f"{data}: read as {modality} ({reason}); forms: {', '.join(forms)}")
         families = [family for family in families if set(family.forms) & set(forms)]
     if json:
-        print_json([
-            {
-                "name": f.name, "summary": f.summary, "forms": f.forms, "conditions": f.conditions, "learning": f.learning,
-                "abilities": f.abilities, "likelihood": f.likelihood, "presets": list(f.presets), "paper": f.paper,
-                "holds_data": f.holds_data,
-            }
-            for f in families
-        ])
+        print_json(
+            [
+                {
+                    "name": f.name,
+                    "summary": f.summary,
+                    "forms": f.forms,
+                    "conditions": f.conditions,
+                    "learning": f.learning,
+                    "abilities": f.abilities,
+                    "likelihood": f.likelihood,
+                    "presets": list(f.presets),
+                    "paper": f.paper,
+                    "holds_data": f.holds_data,
+                }
+                for f in families
+            ]
+        )
         return
     print_table(
         ["model", "learns from", "likelihood", "can", "condition", "what it is"],
-        [(f.name, ", ".join(f.forms), f.likelihood, ", ".join(f.abilities), ", ".join(f.conditions), f.summary) for f in families],
+        [
+            (f.name, ", ".join(f.forms), f.likelihood, ", ".join(f.abilities), ", ".join(f.conditions), f.summary)
+            for f in families
+        ],
     )

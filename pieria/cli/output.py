@@ -14,11 +14,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON o
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.", min=0)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done; write nothing.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or mps; found by itself when not given.")]
-As = Annotated[str | None, typer.Option("--as", help="What the data are: text, image, table or series. Found when not given.")]
+As = Annotated[
+    str | None, typer.Option("--as", help="What the data are: text, image, table or series. Found when not given.")
+]
 Column = Annotated[str | None, typer.Option("--column", help="The column to read, where the data have several.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A hyperparameter, as often as you like; 'pieria explain FAMILY' lists them."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A hyperparameter, as often as you like; 'pieria explain FAMILY' lists them."
+    ),
 ]
 Time = Annotated[str | None, typer.Option("--time", help="A budget of training time: 60s, 10m, 1h.")]
 

@@ -1,4 +1,4 @@
-"""A family on one page: idea, data, latent space, loss by phase, settings, papers, file:line; from its source, without torch."""
+"""A family on one page: idea, data, latent space, loss by phase, settings, papers, file:line; read from its source."""
 
 import textwrap
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ _FORM = {
     "curve": "curves: measured functions",
 }
 _LEARNING = {
-    "estimates": "It has no loss to descend: it is estimated directly, by counting, by expectation maximisation, or in closed form.",
+    "estimates": "It has no loss to descend: it is estimated directly, by counting, by EM, or in closed form.",
     "trains": "It is trained by gradient, step by step.",
     "learns": "It learns in stages, one part after the other.",
 }
@@ -65,7 +65,9 @@ class Page:
             ("Source", f"{file}:{family.line}"),
         ]
         if family.holds_data:
-            found.insert(2, ("It keeps its examples", "The saved model contains training data: do not publish it without a thought."))
+            found.insert(
+                2, ("It keeps its examples", "The saved model contains training data: do not publish it without a thought.")
+            )
         return [(title, text) for title, text in found if text]
 
     def text(self, width: int = 100) -> str:
@@ -74,7 +76,8 @@ class Page:
         for title, body in self.sections():
             paragraphs = [
                 textwrap.fill(" ".join(line.split()), width, initial_indent="  ", subsequent_indent="    ")
-                for line in body.replace("\n\n", "\n").split("\n") if line.strip()
+                for line in body.replace("\n\n", "\n").split("\n")
+                if line.strip()
             ]
             blocks.append("\n".join([title, *paragraphs]))
         return "\n\n".join(blocks)

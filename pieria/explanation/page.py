@@ -1,4 +1,4 @@
-"""One self-contained HTML page: no script from elsewhere, no picture beside it; it can be mailed, and opened in ten years."""
+"""One self-contained HTML page: no script and no picture from elsewhere; it can be mailed, and opened in ten years."""
 
 import base64
 import html
@@ -128,7 +128,9 @@ class Page:
         """The page."""
         anchors = [(f"s{number}", title, body) for number, (title, body) in enumerate(self.sections)]
         contents = "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title, _ in anchors)
-        body = "".join(f'<section id="{anchor}"><h2>{escape(title)}</h2>{content}</section>' for anchor, title, content in anchors)
+        body = "".join(
+            f'<section id="{anchor}"><h2>{escape(title)}</h2>{content}</section>' for anchor, title, content in anchors
+        )
         facts = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in self.facts.items())
         return (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(self.title)}</title>'
@@ -142,7 +144,8 @@ class Page:
 # one frame at a time, moved by the slider or by the button
 _SCRIPT = """
 for (const film of document.querySelectorAll('.film')) {
-  const frames = [...film.querySelectorAll('.frame')], slider = film.querySelector('input'), play = film.querySelector('button');
+  const frames = [...film.querySelectorAll('.frame')];
+  const slider = film.querySelector('input'), play = film.querySelector('button');
   const show = n => frames.forEach((frame, i) => frame.hidden = i !== n);
   let timer = null;
   const stop = () => { clearInterval(timer); timer = null; play.textContent = '▶'; };

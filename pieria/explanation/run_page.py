@@ -20,8 +20,14 @@ WORDS = ("training data", "latent space", "loss", "hyperparameters", "likelihood
 
 
 def run_page(
-    *, title: str, record: Mapping[str, Any], model: Model, modality: Modality, log: Sequence[Mapping[str, Any]],
-    previews: Sequence[Path], seed: int = 0,
+    *,
+    title: str,
+    record: Mapping[str, Any],
+    model: Model,
+    modality: Modality,
+    log: Sequence[Mapping[str, Any]],
+    previews: Sequence[Path],
+    seed: int = 0,
 ) -> str:
     """The HTML of a run's page.
 
@@ -36,7 +42,9 @@ def run_page(
     page.add("Latent space", _latent(model, modality, seed))
     page.add("The loss", "".join(paragraphs(line) for line in about.get("Loss", "").split("\n")))
     page.add("Hyperparameters", table(["name", "value", "meaning"], _settings(record, described), numbers=False))
-    page.add("The words", "".join(f"<h3>{escape(t.name)}</h3>{paragraphs(t.meaning)}" for t in map(glossary.find, WORDS) if t))
+    page.add(
+        "The words", "".join(f"<h3>{escape(t.name)}</h3>{paragraphs(t.meaning)}" for t in map(glossary.find, WORDS) if t)
+    )
     page.add("Read on", paragraphs(about.get("Paper", ""), f"The code, from top to bottom: {about['Source']}"))
     return page.html()
 
@@ -44,8 +52,11 @@ def run_page(
 def _facts(record: Mapping[str, Any], model: Model) -> dict[str, object]:
     parameters = sum(p.numel() for p in model.parameters())
     return {
-        "data": record["data"]["name"], "model": record["model"]["family"], "parameters": f"{parameters:,}",
-        "seed": record.get("seed", "not stated"), "state": record["state"],
+        "data": record["data"]["name"],
+        "model": record["model"]["family"],
+        "parameters": f"{parameters:,}",
+        "seed": record.get("seed", "not stated"),
+        "state": record["state"],
     }
 
 
@@ -102,16 +113,16 @@ def _latent(model: Model, modality: Modality, seed: int, side: int = 8) -> str:
         corners = model.prior(4, ItemNoise(seed, 4)).flatten(1)
         across = torch.linspace(0, 1, side)
         weights = torch.stack(
-            [(1 - a) * (1 - b) for a in across for b in across] + [(1 - a) * b for a in across for b in across]
-            + [a * (1 - b) for a in across for b in across] + [a * b for a in across for b in across]
+            [(1 - a) * (1 - b) for a in across for b in across]
+            + [(1 - a) * b for a in across for b in across]
+            + [a * (1 - b) for a in across for b in across]
+            + [a * b for a in across for b in across]
         ).view(4, side * side)
         # a mixture of Gaussian codes is shorter than they are; rescaled, it stays where the decoder was trained
         codes = (weights.T @ corners) / weights.T.norm(dim=1, keepdim=True)
         shape = (side * side, *model.latents["z"])
         condition = _some_condition(model)
-        decoded = model.decode(
-            codes.view(shape), condition=None if condition is None else condition.expand(side * side)
-        )
+        decoded = model.decode(codes.view(shape), condition=None if condition is None else condition.expand(side * side))
     lead = paragraphs(
         "Four codes drawn from the prior stand in the corners; between them the codes are blended and decoded. Neighbours "
         "look alike: that is what makes it a space."

@@ -27,14 +27,18 @@ def frames(steps: Iterable[Step], modality: Modality) -> list[Frame]:
         places = torch.linspace(0, len(steps) - 1, MOST_FRAMES).round().long().tolist()
         steps = [steps[place] for place in places]
     draw = _RENDERERS[type(modality.form)]
-    return [(f"{number + 1}. {step.name}", paragraphs(step.note) + draw(step, modality)) for number, step in enumerate(steps)]
+    return [
+        (f"{number + 1}. {step.name}", paragraphs(step.note) + draw(step, modality)) for number, step in enumerate(steps)
+    ]
 
 
 def _tokens(step: Step, modality: Modality) -> str:
     body = texts([_text(modality, step.x)], limit=4000) if step.x is not None else ""
     for name, tensor in step.data.items():
         if tensor.numel() == modality.form.vocabulary:  # type: ignore[attr-defined]
-            body += f"<h3>{escape(name)}</h3>" + _odds(tensor.flatten(), lambda symbol: _text(modality, torch.tensor([[symbol]])))
+            body += f"<h3>{escape(name)}</h3>" + _odds(
+                tensor.flatten(), lambda symbol: _text(modality, torch.tensor([[symbol]]))
+            )
         else:
             body += _tensor(name, tensor)
     return body
