@@ -11,7 +11,14 @@ from pathlib import Path
 import pieria
 
 MADE = Path(__file__).parent / "how-it-works" / "made"
-RUNS = {"ngram": "names", "mixture": "digits", "vae": "digits", "gan": "digits", "gp": "mauna-loa-co2", "gpt": "python-manual"}
+RUNS = {
+    "ngram": "names",
+    "mixture": "digits",
+    "vae": "digits",
+    "gan": "digits",
+    "gp": "mauna-loa-co2",
+    "gpt": "python-manual",
+}
 SECONDS = 60
 
 
@@ -21,7 +28,11 @@ def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in names or [*RUNS, "mix"]:
             try:
-                run = _mix(Path(folder)) if name == "mix" else pieria.fit(RUNS[name], name, time=SECONDS, out=Path(folder) / name)
+                run = (
+                    _mix(Path(folder))
+                    if name == "mix"
+                    else pieria.fit(RUNS[name], name, time=SECONDS, out=Path(folder) / name)
+                )
             except pieria.PieriaError as error:
                 print(f"{name}: left out: {error}", file=sys.stderr)
                 continue
