@@ -1,0 +1,55 @@
+"""``pieria data``: what there is, or what a path holds."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pieria.cli.output import As, AsJson, Column, print_json, print_table
+
+
+def data(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME|PATH]", help="A data set of the catalogue, or a file or folder.")
+    ] = None,
+    as_: As = None,
+    column: Column = None,
+    json: AsJson = False,
+) -> None:
+    """List the data sets that come by name, or look into one, or into a file or folder of yours.
+
+    Examples:  pieria data  ·  pieria data digits  ·  pieria data my-table.csv  ·  pieria data photos/ --as image
+    """
+    from pieria.data import catalogue
+
+    if name is None:
+        entries = [catalogue.find(known) for known in catalogue.names()]
+        if json:
+            print_json(
+                [
+                    {"name": e.name, "modality": e.modality, "description": e.description, "licence": e.licence}
+                    for e in entries
+                ]
+            )
+        else:
+            print_table(
+                ["data set", "modality", "what", "licence"],
+                [(e.name, e.modality, e.description, e.licence) for e in entries],
+            )
+        return
+    facts = _look(name, as_, column)
+    if json:
+        print_json(facts)
+    else:
+        print_table(
+            ["", ""],
+            [(key, "\n".join(map(str, value)) if isinstance(value, list) else value) for key, value in facts.items()],
+        )
+
+
+def _look(name: str, as_: str | None, column: str | None) -> dict[str, Any]:
+    from pieria.modalities.opening import look
+
+    facts = look(name, as_=as_, column=column)
+    facts["path"] = str(Path(str(facts.get("path", name))))
+    return facts

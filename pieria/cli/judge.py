@@ -1,0 +1,153 @@
+"""``pieria evaluate``, ``compare``, ``mix`` and ``audit``: how good is it, which is better, and may it be published?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pieria.cli.draw import RunPath
+from pieria.cli.output import (
+    As,
+    AsJson,
+    Column,
+    Device,
+    DryRun,
+    Seed,
+    Set,
+    Time,
+    pairs,
+    print_json,
+    print_table,
+    say,
+    seconds,
+)
+from pieria.errors import UsageError
+
+
+def evaluate(
+    run: RunPath,
+    against: Annotated[
+        str, typer.Option("--against", help="The part of the data to hold it against: test, validation or train.")
+    ] = "test",
+    count: Annotated[
+        int | None, typer.Option("--count", "-n", help="How many samples to judge; chosen when not given.")
+    ] = None,
+    device: Device = None,
+    seed: Seed = 0,
+    json: AsJson = False,
+) -> None:
+    """A scorecard: how like the held-out data the samples are, how new, how probable the held-out data, and what it cost.
+
+    Examples:  pieria evaluate runs/0001-vae-digits  ·  pieria evaluate runs/0001-vae-digits --json
+    """
+    import pieria
+
+    card = pieria.load(run, device=device).evaluate(against, count=count, seed=seed)
+    if json:
+        print_json(card.to_json())
+    else:
+        print(card.table())
+        for sentence in card.words:
+            print(f"\n{sentence}")
+
+
+def compare(
+    data: Annotated[str, typer.Argument(help="A data set of the catalogue, or a file or folder of yours.")],
+    models: Annotated[
+        str | None, typer.Option("--models", help="Families, with commas; all that fit when not given.")
+    ] = None,
+    time: Time = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="A budget of training steps for each.")] = None,
+    as_: As = None,
+    column: Column = None,
+    form: Annotated[str | None, typer.Option("--form", help="Where the data offer several forms: tokens or grid.")] = None,
+    set_: Set = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where the report goes; runs/NNNN-compare-DATA when not given.")
+    ] = None,
+    device: Device = None,
+    seed: Seed = 0,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+) -> None:
+    """Fit several families to the same data under the same budget, judge them alike, and write one report.
+
+    Examples:  pieria compare digits --models mixture,vae,gan --time 30s  ·  pieria compare my-table.csv --time 2m
+    """
+    import pieria
+
+    named = [name.strip() for name in models.split(",") if name.strip()] if models else None
+    if models is not None and not named:
+        raise UsageError("--models names no family", "names with commas, such as mixture,vae", "'pieria models' lists them")
+    comparison = pieria.compare(
+        data,
+        named,
+        time=seconds(time),
+        steps=steps,
+        as_=as_,
+        column=column,
+        form=form,
+        out=out,
+        seed=seed,
+        device=device,
+        settings=pairs(set_),
+        dry_run=dry_run,
+    )
+    if comparison is None:
+        return
+    if json:
+        print_json(comparison.to_json())
+        return
+    print_table(comparison.header(), comparison.rows(), title=comparison.title)
+    for sentence in comparison.words:
+        print(f"\n{sentence}")
+    print(f"\n{comparison.report}")
+
+
+def mix(
+    runs: Annotated[list[Path], typer.Argument(help="Two or more runs with exact likelihoods over one form.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where the mixture goes; runs/NNNN-mix-DATA when not given.")
+    ] = None,
+    seed: Seed = 0,
+    json: AsJson = False,
+) -> None:
+    """A weighted mixture of runs, its weights chosen on the validation part: often better than each of them.
+
+    Examples:  pieria mix runs/0001-gpt-shakespeare runs/0002-ngram-shakespeare
+    """
+    import pieria
+
+    run = pieria.mix(runs, out=out, seed=seed)
+    if json:
+        print_json(run.record)
+    else:
+        print(run.path)
+
+
+def audit(
+    run: RunPath,
+    group: Annotated[
+        str | None, typer.Option("--group", help="A column or 'label': each group's share and quality.")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", "-n", help="How many samples to judge; chosen when not given.")
+    ] = None,
+    device: Device = None,
+    seed: Seed = 0,
+    json: AsJson = False,
+) -> None:
+    """May I publish it? Overfitting, copies, groups, sensitivity, energy, licence and consent.
+
+    Examples:  pieria audit runs/0001-vae-digits  ·  pieria audit runs/0004-vae-adult --group sex
+    """
+    import pieria
+
+    loaded = pieria.load(run, device=device)
+    found = loaded.audit(group=group, count=count, seed=seed)
+    if json:
+        print_json(found)
+        return
+    for verdict in found["verdicts"]:
+        print(f"[{verdict['severity']}] {verdict['text']}")
+    say(f"All figures: {run / 'audit.json'}; the card: {run / 'card.md'}")

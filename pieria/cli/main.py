@@ -1,0 +1,50 @@
+"""``pieria VERB …``: every verb has --help with examples and --json (result on stdout, all else on stderr); exits 0, 1, 2.
+
+Nothing here, nor in the other files of this folder, imports torch before a verb needs it, so that --help answers at once.
+"""
+
+import sys
+
+import typer
+
+from pieria.cli import data, draw, explain, fit, judge, models
+from pieria.errors import PieriaError
+
+app = typer.Typer(
+    name="pieria",
+    help="Train, sample, compare, audit and explain every family of generative model, on your own data.",
+    epilog="Begin with:  pieria compare digits --models mixture,vae,gan --time 30s",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (
+    data.data,
+    models.models,
+    fit.fit,
+    draw.sample,
+    draw.score,
+    judge.evaluate,
+    judge.compare,
+    judge.mix,
+    explain.explain,
+    judge.audit,
+):
+    app.command()(verb)
+
+
+def main() -> None:
+    """Run the command line; a `PieriaError` becomes one clear line and its exit code."""
+    try:
+        app()
+    except PieriaError as error:
+        print(f"pieria: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("pieria: stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # the reader of our output (head, less) has gone; that is no error of ours
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,82 @@
+"""What verbs print: tables for people on stdout, or one JSON value when asked."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from pieria.errors import UsageError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, everything else on stderr.")]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.", min=0)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done; write nothing.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or mps; found by itself when not given.")]
+As = Annotated[
+    str | None, typer.Option("--as", help="What the data are: text, image, table or series. Found when not given.")
+]
+Column = Annotated[str | None, typer.Option("--column", help="The column to read, where the data have several.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A hyperparameter, as often as you like; 'pieria explain FAMILY' lists them."
+    ),
+]
+Time = Annotated[str | None, typer.Option("--time", help="A budget of training time: 60s, 10m, 1h.")]
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on stdout."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write("\n")
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
+    """A table that fits the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    width = None if sys.stdout.isatty() else 160  # a pipe has no width: keep a row on its line
+    Console(width=width, soft_wrap=False, markup=False, highlight=False).print(table)
+
+
+def say(*lines: str) -> None:
+    """Lines for people, on stderr."""
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+def pairs(words: Sequence[str] | None) -> dict[str, str]:
+    """``["width=64", "depth=2"]`` as a dictionary.
+
+    >>> pairs(["width=64"])
+    {'width': '64'}
+    """
+    read: dict[str, str] = {}
+    for word in words or ():
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set {word}", "KEY=VALUE, such as --set width=64")
+        read[name.strip().replace("-", "_")] = value.strip()
+    return read
+
+
+def seconds(text: str | None) -> float | None:
+    """``"90s"``, ``"10m"``, ``"1.5h"`` or a bare number of seconds.
+
+    >>> seconds("10m")
+    600.0
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*(s|sec|seconds?|m|min|minutes?|h|hours?)?\s*", text)
+    if not found or float(found[1]) <= 0:
+        raise UsageError(f"--time {text}", "a time such as 60s, 10m or 1h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[(found[2] or "s")[0]]

@@ -1,0 +1,322 @@
+"""Several families on the same data, under the same budget and seed, judged alike: one table, one report.
+
+A family that fails is a row that says why, and does not stop the rest. Figures of different meaning (exact likelihoods,
+bounds, measures) stand in columns of their own and are never ranked together.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pieria import registry
+from pieria.data.storage import write_atomically, write_json
+from pieria.errors import PieriaError, UsageError
+from pieria.explanation.page import Line, Page, chart, escape, paragraphs, picture, table, texts
+from pieria.settings import Settings
+
+FIRST = ("likeness", "novelty")
+LIKELIHOODS = ("exact", "bound", "estimate", "pseudo")
+COST = ("parameters", "training seconds", "training joules", "sampling speed")
+
+
+@dataclass
+class Entry:
+    """One family's part in a comparison; ``error`` says why it failed, and then the rest is empty."""
+
+    model: str
+    run: Path | None = None
+    figures: list[dict[str, Any]] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    log: list[dict[str, Any]] = field(default_factory=list)
+    previews: list[Path] = field(default_factory=list)
+    error: str = ""
+
+    def figure(self, name: str, kind: str | None = None) -> dict[str, Any] | None:
+        """The figure of this name (and kind), if the scorecard has it."""
+        return next((f for f in self.figures if f["name"] == name and kind in (None, f["kind"])), None)
+
+
+@dataclass
+class Comparison:
+    """What came out: entries in the order asked for, and where the report lies."""
+
+    data: str
+    budget: str
+    seed: int
+    entries: list[Entry]
+    path: Path
+
+    @property
+    def report(self) -> Path:
+        """The HTML page."""
+        return self.path / "report.html"
+
+    @property
+    def title(self) -> str:
+        """What was compared, under which budget."""
+        return f"{self.data}: {len(self.entries)} families, {self.budget} each, seed {self.seed}"
+
+    def columns(self) -> list[tuple[str, str, str]]:
+        """(name, kind, unit) of the columns: likeness and novelty, likelihoods by kind, other measures, cost."""
+        seen = dict.fromkeys((f["name"], f["kind"], f["unit"]) for entry in self.entries for f in entry.figures)
+
+        def place(column: tuple[str, str, str]) -> tuple[int, int]:
+            name, kind, _ = column
+            if name in FIRST:
+                return (0, FIRST.index(name))
+            if kind in LIKELIHOODS:
+                return (1, LIKELIHOODS.index(kind))
+            return (3, COST.index(name)) if name in COST else (2, 0)
+
+        return sorted(seen, key=place)
+
+    def headline(self) -> list[tuple[str, str, str]]:
+        """The columns that fit a terminal: what opens every scorecard, likelihoods, and cost."""
+        return [c for c in self.columns() if c[0] in FIRST or c[1] in LIKELIHOODS or c[0] in COST]
+
+    def header(self) -> list[str]:
+        """The headings of `rows`."""
+        return ["model", *(f"{name} ({kind})" if kind in LIKELIHOODS else name for name, kind, _ in self.headline())]
+
+    def rows(self) -> list[list[str]]:
+        """A row a family, for a terminal."""
+        return [self._row(entry, self.headline()) for entry in self.entries]
+
+    def _row(self, entry: Entry, columns: Sequence[tuple[str, str, str]]) -> list[str]:
+        if entry.error:
+            return [entry.model, f"failed: {entry.error}", *[""] * (len(columns) - 1)]
+        return [entry.model, *(shown(entry.figure(name, kind)) for name, kind, _ in columns)]
+
+    @property
+    def words(self) -> list[str]:
+        """The result in sentences."""
+        said = []
+        for name, kind, unit in self.columns():
+            if name != "likeness" and kind not in LIKELIHOODS:
+                continue
+            ranked = [
+                (f["value"], f["better"], e.model)
+                for e in self.entries
+                if (f := e.figure(name, kind)) and f["value"] is not None
+            ]
+            if len(ranked) > 1:
+                best = (min if ranked[0][1] == "lower" else max)(ranked)
+                what = f"{name}, {kind}" if kind in LIKELIHOODS else name
+                said.append(f"Best by {what}: {best[2]} ({best[0]:.4g} {unit}).".replace(" ).", ")."))
+        said += [f"{entry.model}: {sentence}" for entry in self.entries for sentence in entry.words]
+        said += [f"{entry.model} failed: {entry.error}" for entry in self.entries if entry.error]
+        return list(dict.fromkeys(said))
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``results.json`` holds."""
+        return {
+            "data": self.data,
+            "budget": self.budget,
+            "seed": self.seed,
+            "report": str(self.report),
+            "words": self.words,
+            "models": [
+                {
+                    "model": e.model,
+                    "run": None if e.run is None else str(e.run),
+                    "error": e.error or None,
+                    "figures": e.figures,
+                    "words": e.words,
+                }
+                for e in self.entries
+            ],
+        }
+
+
+def shown(figure: Mapping[str, Any] | None) -> str:
+    """A figure for people: value, and what stands beside it."""
+    if figure is None or figure["value"] is None:
+        return "–"
+    text = _number(figure["value"])
+    beside = [f"{name} {_number(figure[name])}" for name in ("floor", "baseline") if figure.get(name) is not None]
+    return f"{text} ({', '.join(beside)})" if beside else text
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def compare(
+    data: str | Path,
+    models: Sequence[str] | None = None,
+    *,
+    time: float | None = None,
+    steps: int | None = None,
+    as_: str | None = None,
+    column: str | None = None,
+    form: str | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    dry_run: bool = False,
+    quiet: bool = False,
+) -> Comparison | None:
+    """Fit each family to ``data`` for ``time`` seconds (or ``steps``), judge all alike, and write ``report.html``.
+
+    With no ``models`` named, all that fit the data take part. Each setting goes to the families that have it; one that
+    none has is refused. Returns None after a dry run. Raises `UsageError` for
+    unknown names and for data that no family fits.
+    """
+    from pieria.modalities.finding import forms_of
+    from pieria.run import fit
+    from pieria.training.workspace import next_path
+
+    modality, _, forms = forms_of(str(data), as_, column)
+    offered = {form} if form is not None else set(forms)
+    named = (
+        list(models)
+        if models is not None
+        else [name for name in registry.names() if _takes_part(registry.describe(name), offered)]
+    )
+    for name in named:
+        registry.source_of(name)
+    if not named:
+        raise UsageError(
+            f"no family learns from {modality}", f"forms: {', '.join(sorted(offered))}", "'pieria models' lists them"
+        )
+    if time is None and steps is None:
+        time = 60.0
+    budget = f"{time:g} s" if time is not None else f"{steps} steps"
+    path = Path(out) if out is not None else next_path(f"compare-{Path(str(data)).stem}")
+    if dry_run:
+        print(f"would fit {', '.join(named)} to {data} for {budget} each, and write {path / 'report.html'}")
+        return None
+    shares = {name: _settings_of(name, settings or {}) for name in named}
+    refused = set(settings or {}) - {key for share in shares.values() for key in share}
+    if refused:
+        raise UsageError(
+            f"none of {', '.join(named)} has a setting called {sorted(refused)[0]!r}",
+            "settings that one of them has",
+            "'pieria explain FAMILY' lists them",
+        )
+    comparison = Comparison(str(data), budget, seed, [], path)
+    for name in named:
+        entry = Entry(model=name)
+        comparison.entries.append(entry)
+        try:
+            run = fit(
+                data,
+                name,
+                as_=as_,
+                column=column,
+                form=form,
+                out=path / Path(name).stem,
+                time=time,
+                steps=steps,
+                seed=seed,
+                device=device,
+                settings=shares[name],
+                quiet=quiet,
+            )
+            assert run is not None
+            entry.run = run.path
+            card = run.evaluate("test", seed=seed)
+            entry.figures, entry.words = card.to_json(), list(card.words)
+            entry.log, entry.previews = run.log(), run.previews()
+            run.explain(seed=seed)
+        except PieriaError as error:
+            entry.error = str(error)
+        except Exception as error:  # one family's defect must not cost the others their hour
+            entry.error = f"{type(error).__name__}: {error}"
+    write_json(path / "results.json", json.loads(json.dumps(comparison.to_json(), default=str)))
+    write_atomically(comparison.report, report(comparison))
+    return comparison
+
+
+def _takes_part(family: registry.Family, forms: set[str]) -> bool:
+    # a family whose settings name other models (mix) cannot begin from data alone
+    needs_parts = any(setting.default == "required" for setting in family.settings)
+    return bool(set(family.forms) & forms) and not family.requires_condition and not needs_parts
+
+
+def _settings_of(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The share of ``settings`` that this family (or the training loop) knows."""
+    from pieria.training.plan import Plan
+
+    owners: list[type[Settings]] = [registry.find(name).Settings, Plan]
+    return {key: value for key, value in settings.items() if any(key in owner.model_fields for owner in owners)}
+
+
+READING = (
+    "Likeness is the distance of each model's samples to data that it has never seen; its floor is the distance between two "
+    "halves of the real data, so a model at its floor cannot be told apart by this measure. Lower is better.",
+    "Novelty is the share of samples that lie nearer to a training item than held-out items do. A good model has about the "
+    "floor's share; a model with far more copies its training data.",
+    "A likelihood says how probable the model finds the held-out data. Exact ones may be compared with each other, and "
+    "bounds with bounds; a GAN has none. Negative log-likelihoods are shown: lower is better.",
+    "Every neural figure stands beside the baseline: a cheap model of the same form. A network that loses to it has learned "
+    "little, however long it trained.",
+)
+
+
+def report(comparison: Comparison) -> str:
+    """The comparison as one self-contained HTML page."""
+    page = Page(
+        title=f"Which model for {comparison.data}?",
+        lead=f"{len(comparison.entries)} families of generative model learned from the same data, under the same budget "
+        f"({comparison.budget} of training each, seed {comparison.seed}), and were judged by the same measures.",
+    )
+    page.add("The result", *("".join(f'<p class="note">{escape(s)}</p>' for s in comparison.words)))
+    headline = comparison.headline()
+    page.add(
+        "The table",
+        table(comparison.header(), comparison.rows()),
+        paragraphs(
+            "In brackets: the floor is what real data reach against other real data; the baseline is the cheap model."
+        ),
+    )
+    page.add("How to read it", paragraphs(*READING))
+    page.add("What they make", "".join(_samples(entry) for entry in comparison.entries))
+    page.add("Quality and cost", _quality_against_cost(comparison))
+    page.add("Learning curves", "".join(_learning_curve(entry) for entry in comparison.entries))
+    rest = [column for column in comparison.columns() if column not in headline]
+    rows = [
+        [f"{name} ({unit})" if unit else name, *(shown(e.figure(name, kind)) for e in comparison.entries)]
+        for name, kind, unit in rest
+    ]
+    page.add("All other figures", table(["figure", *(e.model for e in comparison.entries)], rows) if rows else "")
+    page.add("How each works", "".join(_how(entry) for entry in comparison.entries))
+    return page.html()
+
+
+def _samples(entry: Entry) -> str:
+    if entry.error:
+        return f"<h3>{escape(entry.model)}</h3>{paragraphs('Failed: ' + entry.error)}"
+    if not entry.previews:
+        return ""
+    last = entry.previews[-1]
+    body = picture(last) if last.suffix == ".png" else texts([last.read_text(encoding="utf-8")], limit=2500)
+    return f"<h3>{escape(entry.model)}</h3>{body}"
+
+
+def _quality_against_cost(comparison: Comparison) -> str:
+    dots = []
+    for entry in comparison.entries:
+        quality, cost = entry.figure("likeness"), entry.figure("training seconds")
+        if quality and cost and quality["value"] is not None and cost["value"]:
+            dots.append(Line(entry.model, [max(cost["value"], 1e-3)], [quality["value"]], dots=True))
+    return chart(dots, x="training, seconds", y="likeness: distance to held-out data", log_x=True) + (
+        paragraphs("Lower left is better: closer to the data, for less work.") if dots else ""
+    )
+
+
+def _learning_curve(entry: Entry) -> str:
+    from pieria.explanation.run_page import training_charts
+
+    drawn = training_charts(entry.log)
+    return f"<h3>{escape(entry.model)}</h3>{drawn}" if drawn else ""
+
+
+def _how(entry: Entry) -> str:
+    described = registry.describe(entry.model)
+    more = f"pieria explain {entry.run}" if entry.run else f"pieria explain {entry.model}"
+    idea = described.idea.partition("\n\n")[2].partition("\n\n")[0]
+    return f"<h3>{escape(entry.model)}</h3>{paragraphs(described.summary, idea)}<p><code>{escape(more)}</code></p>"
