@@ -1,0 +1,321 @@
+"""Generative adversarial network: a generator turns noise into items, a discriminator tells them from real ones, and
+each learns from the other.
+
+No likelihood is written down. The **generator** maps a code ``z``, drawn from a standard Gaussian, to an item; the
+**discriminator** gives each item a score, high for real ones. They move in turn: the discriminator learns to tell data
+from what the generator makes now, the generator learns to make what the discriminator takes for data. Where the
+discriminator is kept smooth (a penalty on its slope), the game settles; the weights that are kept are an average over
+the end of the game.
+
+It makes sharp items quickly. It cannot say how probable an item is, and it may leave out what is rare.
+
+Papers: Goodfellow et al. 2014 (arXiv 1406.2661); Radford et al. 2016 (1511.06434, convolutions); Gulrajani et al. 2017
+(1704.00028, gradient penalty); Mescheder et al. 2018 (1801.04406, R1); Miyato et al. 2018 (1802.05957, spectral norm);
+Miyato & Koyama 2018 (1802.05637, projection); Karras et al. 2020 (1912.04958, lazy penalties).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pieria.data.batch import Batch
+from pieria.errors import UsageError
+from pieria.forms import Form, Grid, Label, Row
+from pieria.layers import grids
+from pieria.layers.convolution import Decoder, Encoder
+from pieria.layers.labels import Labels
+from pieria.layers.mlp import MLP, bounded
+from pieria.layers.rows import RowEncoding
+from pieria.losses import adversarial
+from pieria.models.contract import Losses, Model, Phase, Step
+from pieria.noise import ItemNoise, Noise
+from pieria.settings import Field, Settings
+
+
+class GANSettings(Settings):
+    """What a GAN is made of."""
+
+    network: Literal["auto", "mlp", "convolution"] = Field(
+        "auto", description="auto (convolution for grids whose shorter side is at least 4), mlp, convolution"
+    )
+    latent: int = Field(64, ge=1, description="numbers in a code")
+    widths: tuple[int, ...] = Field((256, 256), description="mlp: hidden features of each layer")
+    channels: int = Field(32, ge=1, description="features of the convolution at full size; doubled at each halving")
+    loss: Literal["non-saturating", "least-squares", "hinge", "wasserstein"] = Field(
+        "non-saturating", description="the game that is played"
+    )
+    penalty: Literal["auto", "r1", "gradient", "none"] = Field(
+        "auto", description="what keeps the discriminator smooth: r1 (flat at the data), gradient (slope 1 between data "
+        "and samples), none; auto is gradient for wasserstein, else r1"
+    )
+    penalty_weight: float = Field(0.0, ge=0, description="weight of the penalty; 0 chooses 1 for r1 and 20 for gradient")
+    penalty_every: int = Field(
+        0, ge=0, description="steps between lazy penalties, each weighted as many times; 0 chooses 8 for r1 and 1 for gradient"
+    )
+    critic_steps: int = Field(1, ge=1, description="discriminator steps for each generator step; 3 to 5 suit wasserstein")
+    spectral: bool = Field(False, description="divide each weight of the discriminator by its largest singular value")
+    labels: Literal["projection", "concatenation"] = Field(
+        "projection", description="how the discriminator reads a label: inner product with its features, or beside them"
+    )
+    modes: int = Field(
+        0, ge=0, description="rows: bumps that a number is read as; 1 is one Gaussian, 0 chooses 1 for plain numbers, 10 for mixed rows"
+    )
+
+
+class GANSampling(Settings):
+    """How a GAN draws."""
+
+    temperature: float = Field(1.0, ge=0, description="scale of the code's Gaussian; below 1 more typical and less varied")
+
+
+class Discriminator(nn.Module):
+    """Scores items ``[batch, …]`` as the generator writes them: ``[batch]``, higher for real."""
+
+    def __init__(self, body: nn.Module, features: int, classes: int, how: str, spectral: bool) -> None:
+        super().__init__()
+        self.body, self.classes, self.how = body, classes, how
+        beside = classes if how == "concatenation" else 0
+        self.hidden = bounded(nn.Linear(features + beside, features), spectral) if beside else None
+        self.score = bounded(nn.Linear(features, 1), spectral)
+        self.project = bounded(nn.Linear(classes, features, bias=False), spectral) if classes and not beside else None
+
+    def forward(self, item: Tensor, labels: Tensor) -> Tensor:
+        """``labels`` is one-hot ``[batch, classes]``."""
+        features = self.body(item)
+        if self.hidden is not None:
+            features = F.leaky_relu(self.hidden(torch.cat([features, labels], dim=1)), 0.2)
+        score: Tensor = self.score(features)[:, 0]
+        if self.project is not None:
+            score = score + (self.project(labels) * features).sum(dim=1) / features.shape[1] ** 0.5
+        return score
+
+
+class GAN(Model):
+    """A generator and its discriminator; without a likelihood.
+
+    >>> model = GAN(GANSettings(latent=4, channels=4), Grid(1, 6, 9, levels=2))
+    >>> model.sample(3, GANSampling(), ItemNoise(seed=0, size=3)).shape
+    torch.Size([3, 1, 6, 9])
+    """
+
+    Settings = GANSettings
+    Sampling = GANSampling
+    consumes = frozenset({Grid, Row})
+    conditions = frozenset({Label})
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "tiny": {"latent": 4, "widths": (32, 32), "channels": 8, "modes": 4},
+        "wasserstein": {"loss": "wasserstein", "critic_steps": 3},
+        "spectral": {"loss": "hinge", "penalty": "none", "spectral": True},
+        "large": {"latent": 128, "channels": 64, "widths": (512, 512, 512)},
+    }
+    training_defaults: ClassVar[dict[str, Any]] = {
+        "batch": 64,
+        "rate": 1e-3,
+        "schedule": "cosine",
+        "warmup": 50,
+        "weight_decay": 0.0,
+        "beta1": 0.0,
+        "beta2": 0.99,
+        "clip": 0.0,
+        "average": 0.995,
+    }
+    paper = "Goodfellow et al. 2014, Generative Adversarial Nets, arXiv:1406.2661"
+
+    settings: GANSettings
+
+    def __init__(self, settings: GANSettings, form: Form, condition: Form | None = None) -> None:
+        super().__init__(settings, form, condition)
+        self.labels = Labels(condition)
+        widths, inputs = settings.widths or (256,), settings.latent + self.labels.width
+        self.rows: RowEncoding | None = None
+        body: MLP | Encoder
+        self.generator: MLP | Decoder
+        if isinstance(form, Row):
+            plain = all(column.kind == "number" for column in form.columns)
+            self.rows = RowEncoding(form, settings.modes or (1 if plain else 10))
+            self.shape: tuple[int, ...] = (self.rows.outputs,)
+            self.generator = MLP(inputs, widths, self.rows.outputs, nonlinear="relu")
+            body = MLP(self.rows.outputs, widths, None, nonlinear="leaky", spectral=settings.spectral)
+        else:
+            assert isinstance(form, Grid)
+            self.shape = (grids.channels(form), form.height, form.width)
+            convolves = settings.network == "convolution" or (
+                settings.network == "auto" and min(form.height, form.width) >= 4
+            )
+            if convolves:
+                self.generator = Decoder(inputs, *self.shape, settings.channels, norm=True)
+                body = Encoder(*self.shape, settings.channels, spectral=settings.spectral)
+            else:
+                cells = self.shape[0] * form.height * form.width
+                self.generator = MLP(inputs, widths, cells, nonlinear="relu")
+                body = MLP(cells, widths, None, nonlinear="leaky", spectral=settings.spectral)
+        self.discriminator = Discriminator(body, body.outputs, self.labels.width, settings.labels, settings.spectral)
+        kind = settings.penalty
+        self.penalty_kind = ("gradient" if settings.loss == "wasserstein" else "r1") if kind == "auto" else kind
+        self.penalty_every = settings.penalty_every or (1 if self.penalty_kind == "gradient" else 8)
+        self.penalty_weight = settings.penalty_weight or (20.0 if self.penalty_kind == "gradient" else 1.0)
+
+    def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Fit what is counted, not learned by gradient, before training: the encoding of rows, how frequent each label is."""
+        self.labels.fit(batches)
+        if self.rows is not None:
+            self.rows.fit(batches)
+
+    # ---- what the two players see ------------------------------------------------------------------------------------
+
+    def real(self, x: Tensor) -> Tensor:
+        """The form's tensor as the discriminator reads it: levels in [-1, 1], symbols one-hot, rows as codes."""
+        if self.rows is not None:
+            return self.rows.code(x)
+        assert isinstance(self.form, Grid)
+        return grids.read(self.form, x).flatten(1) if isinstance(self.generator, MLP) else grids.read(self.form, x)
+
+    def fake(self, z: Tensor, labels: Tensor, noise: Noise | None) -> Tensor:
+        """What the generator makes of codes ``[batch, latent]``, as the discriminator reads it; choices use ``noise``."""
+        return self._finish(self.generator(torch.cat([z, labels], dim=1)), noise)
+
+    def _finish(self, raw: Tensor, noise: Noise | None) -> Tensor:
+        gumbel = None if noise is None else noise.gumbel("choice", raw.shape[1:]).to(raw)
+        if self.rows is not None:
+            return self.rows.soften(raw, gumbel)
+        form = self.form
+        assert isinstance(form, Grid)
+        if form.ordered or form.levels is None:
+            return raw.tanh()
+        # symbols: a hard choice forwards, its soft odds backwards
+        odds = (raw if gumbel is None else raw + gumbel).reshape(len(raw), form.channels, form.levels, form.height, form.width)
+        soft = odds.softmax(dim=2)
+        hard = F.one_hot(odds.argmax(dim=2), form.levels).movedim(-1, 2).to(soft.dtype)
+        return (hard + soft - soft.detach()).reshape(raw.shape)
+
+    def _item(self, fake: Tensor) -> Tensor:
+        if self.rows is not None:
+            return self.rows.decode(fake)
+        assert isinstance(self.form, Grid)
+        return grids.write(self.form, fake.reshape(len(fake), *self.shape))
+
+    # ---- learning ----------------------------------------------------------------------------------------------------
+
+    def groups(self) -> dict[str, list[dict[str, Any]]]:
+        """An optimiser for each player."""
+        return {
+            "generator": [{"params": list(self.generator.parameters())}],
+            "discriminator": [{"params": list(self.discriminator.parameters())}],
+        }
+
+    def phases(self) -> list[Phase]:
+        """The discriminator moves, now and then it is smoothed, the generator moves."""
+        moves = [Phase("discriminator", "discriminator", self.judge)]
+        if self.penalty_kind != "none" and self.penalty_every > 1:
+            moves.append(Phase("penalty", "discriminator", self.smooth, every=self.penalty_every))
+        moves.append(Phase("generator", "generator", self.fool, every=self.settings.critic_steps))
+        return moves
+
+    def _made(self, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:
+        """A fake for each item of the batch, with the same label; and the labels, one-hot."""
+        labels = self.labels(batch.condition, len(batch))
+        z = noise.normal("z", (self.settings.latent,)).to(batch.x.device)
+        return self.fake(z, labels, noise), labels
+
+    def judge(self, batch: Batch, noise: Noise) -> Losses:
+        """The discriminator learns to score data higher than what the generator makes now."""
+        with torch.no_grad():
+            fake, labels = self._made(batch, noise)
+        real = self.real(batch.x)
+        scores = self.discriminator(torch.cat([real, fake]), torch.cat([labels, labels]))
+        on_real, on_fake = scores.chunk(2)
+        loss = adversarial.discriminator_loss(self.settings.loss, on_real, on_fake)
+        parts = {"real": on_real.mean().detach(), "fake": on_fake.mean().detach()}
+        if self.penalty_kind != "none" and self.penalty_every == 1:
+            penalty = self._penalty(real, fake, labels, noise)
+            loss, parts["slope"] = loss + self.penalty_weight * penalty, penalty.detach()
+        return Losses(loss, parts, count=len(batch))
+
+    def smooth(self, batch: Batch, noise: Noise) -> Losses:
+        """The discriminator's slope is kept small, every few steps with as many times the weight."""
+        with torch.no_grad():
+            fake, labels = self._made(batch, noise)
+        penalty = self._penalty(self.real(batch.x), fake, labels, noise)
+        return Losses(self.penalty_weight * self.penalty_every * penalty, {"slope": penalty.detach()}, count=len(batch))
+
+    def _penalty(self, real: Tensor, fake: Tensor, labels: Tensor, noise: Noise) -> Tensor:
+        def score(item: Tensor) -> Tensor:
+            scored: Tensor = self.discriminator(item, labels)
+            return scored
+
+        if self.penalty_kind == "r1":
+            return adversarial.r1(score, real)
+        return adversarial.gradient_penalty(score, real, fake, noise.uniform("between").to(real))
+
+    def fool(self, batch: Batch, noise: Noise) -> Losses:
+        """The generator learns to make what the discriminator takes for data."""
+        fake, labels = self._made(batch, noise)
+        scores = self.discriminator(fake, labels)
+        return Losses(adversarial.generator_loss(self.settings.loss, scores), {}, count=len(batch))
+
+    # ---- the latent space --------------------------------------------------------------------------------------------
+
+    @property
+    def latents(self) -> dict[str, tuple[int, ...]]:
+        """One space: ``z``, standard Gaussian."""
+        return {"z": (self.settings.latent,)}
+
+    def prior(self, n: int, noise: Noise) -> Tensor:
+        """``n`` codes ``[n, latent]``."""
+        assert len(noise) == n
+        return noise.normal("z", (self.settings.latent,)).to(self.discriminator.score.bias)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        z: Tensor,
+        space: str = "z",
+        options: Settings | None = None,
+        noise: Noise | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """The items that codes ``[n, latent]`` stand for; choices (categories, symbols) are drawn with ``noise``.
+
+        Without a condition, a model that learned with one takes the label drawn with ``noise``, or the most frequent.
+        """
+        del options
+        if space not in self.latents:
+            raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(self.latents)}")
+        labels = self.labels(self.labels.chosen(condition, noise, len(z)), len(z))
+        return self._item(self.fake(z, labels, noise))
+
+    # ---- drawing -----------------------------------------------------------------------------------------------------
+
+    def sample(self, n: int, options: Settings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+        """A code from the prior, and what the generator makes of it."""
+        assert isinstance(options, GANSampling)
+        return self.decode(options.temperature * self.prior(n, noise), "z", options, noise, condition)
+
+    @torch.no_grad()
+    def trace(self, options: Settings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
+        """A code from the prior, the feature maps on the way, and the item."""
+        assert isinstance(options, GANSampling)
+        label = self.labels.chosen(condition, noise, 1)
+        if label is not None and isinstance(self.condition, Label):
+            yield Step("label", note=f"The class is {self.condition.classes[int(label)]!r}.", data={"label": label})
+        z = options.temperature * self.prior(1, noise)
+        yield Step("prior", note="A code is drawn from a standard Gaussian, knowing nothing of the data.", data={"z": z})
+        labels = self.labels(label, 1)
+        if isinstance(self.generator, Decoder):
+            *maps, raw = self.generator.steps(torch.cat([z, labels], dim=1))
+            for features in maps:
+                size = f"{features.shape[2]} × {features.shape[3]}"
+                note = f"Features on a field of {size}; each next layer doubles it and fills in detail."
+                yield Step(f"features {size}", note=note, data={"features": features})
+        else:
+            raw = self.generator(torch.cat([z, labels], dim=1))
+        fake = self._finish(raw, noise)
+        score = self.discriminator(fake, labels)
+        note = "The generator's last layer, put into the form of the data. The score is what the discriminator says of it."
+        yield Step("item", self._item(fake), note, {"score": score})
+
+
+MODEL = GAN

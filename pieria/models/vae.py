@@ -1,0 +1,303 @@
+"""Variational autoencoder: an encoder finds the code of an item, a decoder writes the item back, and codes drawn at
+random become new items.
+
+An item ``x`` is thought to come from a hidden code ``z``: first ``z`` is drawn from a standard Gaussian, the **prior**;
+then the decoder says how each cell of ``x`` is distributed, the **observation law**. Which codes could have made a given
+item is what the encoder guesses: ``q(z | x)``, a Gaussian for each item. Both learn together by raising the evidence
+lower bound, ``E_q[log p(x | z)] - β KL(q(z | x) ‖ p(z))``: write the item back well, with codes that say no more than
+they must. With several draws a bound that is tighter (IWAE): ``log 1/k Σ p(x, z_i) / q(z_i | x)``.
+
+It gives a latent space that is smooth (near codes, similar items) and a likelihood from below. It is not sharp: what
+the code does not say is drawn cell by cell.
+
+Papers: Kingma & Welling 2014 (arXiv 1312.6114); Rezende et al. 2014 (1401.4082); Higgins et al. 2017 (β); Burda et al.
+2016 (1509.00519, importance weights).
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pieria.data.batch import Batch, check
+from pieria.errors import UsageError
+from pieria.forms import Form, Grid, Label, Row
+from pieria.layers import grids
+from pieria.layers.convolution import Decoder, Encoder
+from pieria.layers.labels import Labels
+from pieria.layers.mlp import MLP
+from pieria.layers.rows import RowEncoding
+from pieria.losses.observation import Mixed, over_grid
+from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
+from pieria.noise import ItemNoise, Noise
+from pieria.settings import Field, Settings
+
+AT_ONCE = 2**21  # numbers that a decoder writes at once while it scores: what fits into a cache
+DRAW = 250  # importance samples drawn at once
+
+
+class VAESettings(Settings):
+    """What a VAE is made of."""
+
+    network: Literal["auto", "mlp", "convolution"] = Field(
+        "auto", description="auto (convolution for grids whose shorter side is at least 16), mlp, convolution"
+    )
+    latent: int = Field(32, ge=1, description="numbers in a code")
+    widths: tuple[int, ...] = Field((256, 256), description="hidden features of each layer of the mlp, and before the code")
+    channels: int = Field(16, ge=1, description="features of the convolution at full size; doubled at each halving")
+    observation: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = Field(
+        "auto", description="the law of a grid's cells; auto goes by the levels. Rows have a mixed law of their own"
+    )
+    beta: float = Field(1.0, ge=0, description="weight of the KL term; above 1 codes say less and are more independent")
+    draws: int = Field(1, ge=1, description="codes drawn for each item in training; more than 1 is the IWAE bound")
+    importance: int = Field(16, ge=1, description="importance samples in log_prob; 1 is the evidence lower bound")
+    modes: int = Field(16, ge=1, description="rows: bumps that the law of a number is made of; 1 is a single Gaussian")
+
+
+class VAESampling(Settings):
+    """How a VAE draws."""
+
+    temperature: float = Field(1.0, ge=0, description="scale of the code's Gaussian; below 1 more typical and less varied")
+    observation: Literal["draw", "typical"] = Field(
+        "draw", description="draw each cell from its law (what the model says), or take the most typical (cleaner)"
+    )
+
+
+class VAE(Model):
+    """A latent-variable model with an amortised Gaussian posterior.
+
+    ``log_prob`` is a lower bound in nats of the form's own tensors: probabilities for levels, densities for numbers.
+
+    >>> model = VAE(VAESettings(latent=2, widths=(8,)), Grid(1, 2, 2, levels=2))
+    >>> model.sample(3, VAESampling(), ItemNoise(seed=0, size=3)).shape
+    torch.Size([3, 1, 2, 2])
+    """
+
+    Settings = VAESettings
+    Sampling = VAESampling
+    consumes = frozenset({Grid, Row})
+    conditions = frozenset({Label})
+    likelihood: ClassVar[Likelihood] = "bound"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "tiny": {"network": "mlp", "latent": 2, "widths": (32,), "modes": 4},
+        "mlp": {"network": "mlp", "latent": 50, "widths": (500, 500)},
+        "convolution": {"network": "convolution", "latent": 64, "channels": 32},
+        "disentangled": {"latent": 10, "beta": 4.0},
+    }
+    training_defaults: ClassVar[dict[str, Any]] = {
+        "batch": 128,
+        "rate": 1e-3,
+        "schedule": "cosine",
+        "warmup": 100,
+        "weight_decay": 0.0,
+        "beta2": 0.999,
+        "clip": 0.0,
+        "average": 0.995,
+    }
+    paper = "Kingma & Welling 2014, Auto-Encoding Variational Bayes, arXiv:1312.6114"
+
+    settings: VAESettings
+
+    def __init__(self, settings: VAESettings, form: Form, condition: Form | None = None) -> None:
+        super().__init__(settings, form, condition)
+        self.labels = Labels(condition)
+        # how many importance samples log_prob takes; a benchmark may set it without fitting again
+        self.importance = settings.importance
+        widths, latent, given = settings.widths or (256,), settings.latent, self.labels.width
+        self.read: nn.Module
+        self.write: nn.Module
+        if isinstance(form, Row):
+            encoding = RowEncoding(form, settings.modes)
+            self.observation = Mixed(encoding)
+            self.shape: tuple[int, ...] = (self.observation.outputs,)
+            self.read = MLP(encoding.inputs + given, widths, None)
+            self.write = MLP(latent + given, widths[::-1], self.observation.outputs)
+            features = widths[-1]
+        else:
+            assert isinstance(form, Grid)
+            self.observation = over_grid(form, settings.observation)
+            self.shape = (self.observation.outputs, form.height, form.width)
+            if self._convolves():
+                self.read = Encoder(grids.channels(form), form.height, form.width, settings.channels, nonlinear="silu")
+                self.write = nn.Sequential(
+                    MLP(latent + given, widths[-1:], None),
+                    Decoder(
+                        widths[-1], self.observation.outputs, form.height, form.width, settings.channels, nonlinear="silu"
+                    ),
+                )
+                features = self.read.outputs + given
+            else:
+                self.read = MLP(grids.channels(form) * form.height * form.width + given, widths, None)
+                self.write = MLP(latent + given, widths[::-1], math.prod(self.shape))
+                features = widths[-1]
+        self.posterior = nn.Linear(features, 2 * latent)
+
+    def _convolves(self) -> bool:
+        form, network = self.form, self.settings.network
+        if not isinstance(form, Grid) or network == "mlp":
+            return False
+        return network == "convolution" or min(form.height, form.width) >= 16
+
+    def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Fit what is counted, not learned by gradient, before training: the encoding of rows, how frequent each label is."""
+        self.labels.fit(batches)
+        if isinstance(self.observation, Mixed):
+            self.observation.encoding.fit(batches)
+
+    # ---- the two networks --------------------------------------------------------------------------------------------
+
+    def infer(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of ``q(z | x)``, each ``[batch, latent]``; ``labels`` is one-hot ``[batch, class]``."""
+        if isinstance(self.observation, Mixed):
+            features = self.read(torch.cat([self.observation.encoding.encode(x), labels], dim=1))
+        else:
+            assert isinstance(self.form, Grid)
+            picture = grids.read(self.form, x)
+            if self._convolves():
+                features = torch.cat([self.read(picture), labels], dim=1)
+            else:
+                features = self.read(torch.cat([picture.flatten(1), labels], dim=1))
+        mean, log_variance = self.posterior(features).chunk(2, dim=1)
+        return mean, (0.5 * log_variance.clamp(-14, 6)).exp()
+
+    def generate(self, z: Tensor, labels: Tensor) -> Tensor:
+        """What the observation law reads: codes ``[batch, …, latent]`` to ``[batch, …, *shape]``."""
+        if labels.shape[1]:
+            between = labels.reshape(labels.shape[0], *[1] * (z.dim() - 2), labels.shape[1])
+            z = torch.cat([z, between.expand(*z.shape[:-1], -1)], dim=-1)
+        raw: Tensor = self.write(z.flatten(0, -2))
+        return raw.reshape(*z.shape[:-1], *self.shape)
+
+    # ---- learning ----------------------------------------------------------------------------------------------------
+
+    def groups(self) -> dict[str, list[dict[str, Any]]]:
+        """One optimiser for both networks."""
+        return {"model": [{"params": list(self.parameters())}]}
+
+    def phases(self) -> list[Phase]:
+        """A game with one move."""
+        return [Phase("bound", "model", self.loss)]
+
+    def loss(self, batch: Batch, noise: Noise) -> Losses:
+        """The negative evidence lower bound: nats to write the item back, plus β times the nats that its code says."""
+        labels = self.labels(batch.condition, len(batch))
+        mean, deviation = self.infer(batch.x, labels)
+        k, beta = self.settings.draws, self.settings.beta
+        away = noise.normal("z", (k, self.settings.latent)).to(mean)
+        z = mean[:, None] + deviation[:, None] * away  # [batch, draw, latent]
+        written = self.observation.log_prob(self.generate(z, labels), batch.x)  # [batch, draw]
+        kl = 0.5 * (mean.square() + deviation.square() - 1 - 2 * deviation.log()).sum(dim=1)
+        if k == 1:
+            loss = (beta * kl - written[:, 0]).mean()
+        else:
+            # the same two terms for each draw: z under the prior against z under the guess
+            code = 0.5 * (away.square() - z.square()).sum(dim=2) + deviation.log().sum(dim=1, keepdim=True)
+            loss = -((written + beta * code).logsumexp(dim=1) - math.log(k)).mean()
+        parts = {"reconstruction": -written.mean().detach(), "kl": kl.mean().detach()}
+        return Losses(loss, parts, count=len(batch))
+
+    # ---- likelihood --------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def log_prob(self, batch: Batch) -> Tensor:
+        """A lower bound in nats ``[batch]``, by ``self.importance`` samples whose noise follows from the item alone.
+
+        The same item always has the same score, whatever stands around it; on average over noise it is a lower bound.
+        """
+        raw = batch.x.detach().cpu().contiguous().numpy()
+        items = [int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=7).digest(), "little") for row in raw]
+        return self.bound(batch, self.importance, ItemNoise(seed=0, size=0, items=items))
+
+    @torch.no_grad()
+    def bound(self, batch: Batch, samples: int, noise: Noise) -> Tensor:
+        """``log 1/k Σ p(x, z_i) / q(z_i | x)`` with ``k = samples`` codes from ``noise``, ``[batch]``.
+
+        ``samples=1`` is the evidence lower bound; its mean rises with ``samples`` towards the likelihood.
+        """
+        check(self.form, batch.x)
+        n, latent = len(batch), self.settings.latent
+        labels = self.labels(self.labels.required(batch.condition, n), n)
+        mean, deviation = self.infer(batch.x, labels)
+        total = mean.new_full((n,), -math.inf)
+        for start in range(0, samples, DRAW):
+            away = noise.normal("z", (min(DRAW, samples - start), latent), step=start // DRAW).to(mean)
+            z = mean[:, None] + deviation[:, None] * away
+            weight = 0.5 * (away.square() - z.square()).sum(dim=2) + deviation.log().sum(dim=1, keepdim=True)
+            step = max(1, AT_ONCE // (away.shape[1] * math.prod(self.shape)))
+            for first in range(0, n, step):
+                part = slice(first, first + step)
+                weight[part] += self.observation.log_prob(self.generate(z[part], labels[part]), batch.x[part])
+            total = torch.logaddexp(total, weight.logsumexp(dim=1))
+        return total - math.log(samples)
+
+    # ---- the latent space --------------------------------------------------------------------------------------------
+
+    @property
+    def latents(self) -> dict[str, tuple[int, ...]]:
+        """One space: ``z``, standard Gaussian."""
+        return {"z": (self.settings.latent,)}
+
+    def prior(self, n: int, noise: Noise) -> Tensor:
+        """``n`` codes ``[n, latent]``."""
+        assert len(noise) == n
+        return noise.normal("z", (self.settings.latent,)).to(self.posterior.weight)
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
+        """The mean of ``q(z | x)``, ``[batch, latent]``."""
+        self._only(space)
+        check(self.form, x)
+        labels = self.labels(self.labels.required(condition, len(x)), len(x))
+        return self.infer(x, labels)[0]
+
+    @torch.no_grad()
+    def decode(
+        self,
+        z: Tensor,
+        space: str = "z",
+        options: Settings | None = None,
+        noise: Noise | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """The items that codes ``[n, latent]`` stand for; without ``noise`` the most typical ones.
+
+        Without a condition, a model that learned with one takes the label drawn with ``noise``, or the most frequent.
+        """
+        self._only(space)
+        raw = self.generate(z, self.labels(self.labels.chosen(condition, noise, len(z)), len(z)))
+        if noise is None or (isinstance(options, VAESampling) and options.observation == "typical"):
+            return self.observation.typical(raw)
+        return self.observation.draw(raw, noise)
+
+    def _only(self, space: str) -> None:
+        if space not in self.latents:
+            raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(self.latents)}")
+
+    # ---- drawing -----------------------------------------------------------------------------------------------------
+
+    def sample(self, n: int, options: Settings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+        """A code from the prior, what the decoder says of it, and an item drawn from that law."""
+        assert isinstance(options, VAESampling)
+        return self.decode(options.temperature * self.prior(n, noise), "z", options, noise, condition)
+
+    @torch.no_grad()
+    def trace(self, options: Settings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
+        """A code from the prior, what the decoder says of it, and an item drawn from that law."""
+        assert isinstance(options, VAESampling)
+        label = self.labels.chosen(condition, noise, 1)
+        if label is not None and isinstance(self.condition, Label):
+            yield Step("label", note=f"The class is {self.condition.classes[int(label)]!r}.", data={"label": label})
+        z = options.temperature * self.prior(1, noise)
+        yield Step("prior", note="A code is drawn from a standard Gaussian, knowing nothing of the data.", data={"z": z})
+        raw = self.generate(z, self.labels(label, 1))
+        typical = self.observation.typical(raw)
+        yield Step("decoder", typical, "The decoder says how each cell is distributed; here its most typical item.", {"raw": raw})
+        x = self.decode(z, "z", options, noise, label)
+        note = "Each cell is drawn from its law." if options.observation == "draw" else "The most typical item is taken."
+        yield Step("observation", x, note)
+
+
+MODEL = VAE
