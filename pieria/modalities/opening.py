@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -126,14 +127,15 @@ def open_data(
     if entry is not None:
         return _open_entry(entry, as_, column, form, settings or {}, modality)
     path = Path(data).expanduser()
-    if not path.exists():
+    try:
+        there = path.exists()
+        empty = there and (path.stat().st_size == 0 if path.is_file() else not any(path.iterdir()))
+    except OSError as error:
+        raise fingerprint.unreadable(path, error) from None
+    if not there:
         if isinstance(data, str) and not path.suffix and len(path.parts) == 1:
             raise unknown("data set", data, catalogue.entries(), "And there is no file of that name here")
         raise DataError(f"{path} does not exist", "a path, or a name that 'pieria data' lists", "Check the path")
-    try:
-        empty = path.stat().st_size == 0 if path.is_file() else not any(path.iterdir())
-    except OSError as error:
-        raise fingerprint.unreadable(path, error) from None
     if empty:
         raise DataError(f"{path} is empty", "a file or a folder with data", "Check that it was written")
     inside = _inside(path)
@@ -391,7 +393,7 @@ class Joined(Lazy):
     def take(self, places: Sequence[int]) -> "Joined":
         """Those at ``places``: the ones of the first sequence, then the ones of the second, so in order only."""
         border = len(self.first)
-        if any(left > right for left, right in zip(places, places[1:], strict=False)):
+        if any(left > right for left, right in pairwise(places)):
             raise UsageError("places in another order", "ascending places")
         first, second = [p for p in places if p < border], [p - border for p in places if p >= border]
         return Joined(_taken(self.first, first), _taken(self.second, second))
