@@ -30,6 +30,14 @@ class Foresees(Protocol):
 
 
 @runtime_checkable
+class Splits(Protocol):
+    """A modality whose data are cut in a way of their own: one measured series along its points."""
+
+    def split(self, collection: Collection) -> dict[str, Collection]:
+        """The parts of a collection that has no published ones."""
+
+
+@runtime_checkable
 class Digests(Protocol):
     """Artifacts that can tell the content of all of them faster than one by one."""
 
@@ -148,7 +156,7 @@ def open_data(
     whole = _read(reader, inside, column)
     if whole.stream and modality is None and sum(len(artifact) for artifact in whole.artifacts) < splits.FEWEST:
         raise DataError(f"{path} holds almost nothing", f"at least {splits.FEWEST} symbols or points", "Give more data")
-    parts, findings = _split(whole)
+    parts, findings = _split(reader, whole)
     dataset = Dataset(
         name=path.name,
         path=path,
@@ -188,7 +196,7 @@ def _open_entry(
     else:
         path = folder / entry.read
         whole = _read(reader, _inside(path), column)
-        parts, said = _split(whole, entry.rule, path)
+        parts, said = _split(reader, whole, entry.rule, path)
         findings, whole_print = whole.findings, fingerprint.of_path(path)
     dataset = Dataset(
         name=entry.name,
@@ -196,7 +204,7 @@ def _open_entry(
         modality=reader,
         parts=parts,
         licence=entry.licence,
-        consent="a published data set; what its people agreed to is with its source",
+        consent="not stated here; the data are published by their source",
         source=entry.source,
         fingerprint=whole_print,
         findings=[*findings, *said],
@@ -273,8 +281,15 @@ def _about(path: Path) -> dict[str, str]:
 # ---- parts -----------------------------------------------------------------------------------------------------------
 
 
-def _split(whole: Collection, rule: str = "", path: Path | None = None) -> tuple[dict[str, Collection], list[str]]:
+def _split(
+    modality: Modality, whole: Collection, rule: str = "", path: Path | None = None
+) -> tuple[dict[str, Collection], list[str]]:
     """The parts of a collection, and a line that says how they were cut."""
+    if isinstance(modality, Splits):
+        parts = {part: replace(collection, findings=[]) for part, collection in modality.split(whole).items()}
+        one = all(len(collection) == 1 for collection in parts.values())
+        sizes = {part: len(collection.artifacts[0] if one else collection) for part, collection in parts.items()}
+        return parts, [f"split {'along its points' if one else 'by item'}: {_counted(sizes)}"]
     if whole.stream:
         total = sum(len(artifact) for artifact in whole.artifacts)
         cuts = splits.STREAM_RULES.get(rule, splits.by_place)(total)

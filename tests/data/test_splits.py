@@ -77,3 +77,10 @@ def test_marks_in_the_data_decide():
 def test_a_rule_for_a_whole_set_refuses_a_rest_of_it():
     with pytest.raises(splits.DataError, match="at least 10"):
         splits.places_of("makemore", 3)
+
+
+def test_an_item_that_is_a_tenth_of_all_trains():
+    for common in "abcdefghij":
+        places = splits.by_content(map(of_item, [common] * 20 + list(range(180))))
+        assert set(range(20)) <= set(places["train"])
+        assert len(places["test"]) >= 5
