@@ -54,9 +54,7 @@ def digits(folder: Path) -> None:
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    _pictures(
-        folder, data.images.astype(np.uint8), labels=data.target.astype(np.int64), classes=np.array(list("0123456789"))
-    )
+    _pictures(folder, data.images.astype(np.uint8), labels=data.target, class_names=np.array(list("0123456789")), levels=17)
 
 
 def _table(folder: Path, bunch: Any, target: str, words: bool) -> None:
@@ -107,7 +105,6 @@ FACES = {  # file of a font that matplotlib ships: how a person would name it
     "DejaVuSerif-Bold": "bold serif",
     "DejaVuSerif-Italic": "italic serif",
     "DejaVuSerif-BoldItalic": "bold italic serif",
-    "DejaVuSerifDisplay": "display serif",
     "STIXGeneral": "plain roman",
     "STIXGeneralBol": "bold roman",
     "STIXGeneralItalic": "italic roman",

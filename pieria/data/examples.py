@@ -67,11 +67,11 @@ class ItemExamples(Examples):
         source: Tensor | None = None,
     ) -> None:
         small = isinstance(form, Grid) and form.levels is not None and x.dtype == torch.uint8
-        if small and form.levels == 256 and len(x):
-            check(form, x[:1].long())  # every byte is a level
+        if small:
+            for start in range(0, max(1, len(x)), 4096):
+                check(form, x[start : start + 4096].long())
         else:
-            for start in range(0, max(1, len(x)), 4096) if small else (0,):
-                check(form, x[start : start + 4096].long() if small else x)
+            check(form, x)
         if (condition is None) != (conditions is None):
             raise FormError("a condition without its values, or values without their form", "both or neither")
         self.form, self.condition, self.conditions = form, condition, conditions

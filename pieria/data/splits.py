@@ -15,6 +15,7 @@ Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 Places = dict[str, np.ndarray]
 
+MANY = 100  # items, from which on one that is very frequent is not held out
 FEWEST = 5  # symbols or points of a stream, below which nothing can be learned
 LEAST = 20  # symbols or points of a stream, below which it is not worth cutting
 
@@ -23,17 +24,20 @@ def by_content(digests: Iterable[bytes]) -> Places:
     """About 80 / 10 / 10, decided by each item's own content.
 
     The order of the items and the presence of others do not matter, and duplicates stay together, so none leaks from
-    train into test. With at least three different items no part is empty; with fewer, all of them train.
+    train into test. One that makes up more than a twentieth of many items trains: held out, it would be most of its
+    part and missing in train. With at least three different items no part is empty; with fewer, all of them train.
     """
     groups: dict[bytes, list[int]] = {}
     for place, digest in enumerate(digests):
         groups.setdefault(digest, []).append(place)
     drawn = {digest: _uniform(digest) for digest in groups}
     chosen: dict[str, list[bytes]] = {"train": [], "validation": [], "test": []}
+    count = sum(len(places) for places in groups.values())
     for digest, u in drawn.items():
-        chosen["train" if u < 0.8 else "validation" if u < 0.9 else "test"].append(digest)
+        common = count >= MANY and len(groups[digest]) > count // 20
+        chosen["train" if common or u < 0.8 else "validation" if u < 0.9 else "test"].append(digest)
     if len(groups) < 3:
-        return {"train": np.arange(sum(len(places) for places in groups.values()))}
+        return {"train": np.arange(count)}
     for part in ("test", "validation", "train"):
         if not chosen[part]:
             giver = max(chosen, key=lambda name: len(chosen[name]))

@@ -129,8 +129,8 @@ def _bytes_of(path: Path) -> tuple[bytes, Path | None]:
                 return path.read_bytes(), None
             with path.open("rb") as file:
                 return file.read(PIECE), path
-        with opened(path) as file:
-            raw = file.read(IN_MEMORY + 1)
+        with opened(path) as packed_file:
+            raw = packed_file.read(IN_MEMORY + 1)
             if len(raw) <= IN_MEMORY:
                 return raw, None
 

@@ -207,7 +207,7 @@ def _column(path: Path, column: str, asked: Asked, encoding: str) -> Collection:
             # quotes are left alone in tab-separated files, where they are part of the text
             tabs = suffix_of(path) == ".tsv"
             lines = io.TextIOWrapper(raw, encoding=encoding, newline="")
-            quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+            quoting: Literal[0, 3] = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
             rows = list(csv.DictReader(lines, delimiter="\t" if tabs else ",", quoting=quoting, restval=""))
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a table ({error})", f"text in {encoding}", "Check the file") from None

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -26,6 +27,14 @@ class Foresees(Protocol):
 
     def foresee(self, others: Iterable[Collection]) -> list[str]:
         """Called once after ``learn``; returns what was done, each a line."""
+
+
+@runtime_checkable
+class Splits(Protocol):
+    """A modality whose data are cut in a way of their own: one measured series along its points."""
+
+    def split(self, collection: Collection) -> dict[str, Collection]:
+        """The parts of a collection that has no published ones."""
 
 
 @runtime_checkable
@@ -126,14 +135,15 @@ def open_data(
     if entry is not None:
         return _open_entry(entry, as_, column, form, settings or {}, modality)
     path = Path(data).expanduser()
-    if not path.exists():
+    try:
+        there = path.exists()
+        empty = there and (path.stat().st_size == 0 if path.is_file() else not any(path.iterdir()))
+    except OSError as error:
+        raise fingerprint.unreadable(path, error) from None
+    if not there:
         if isinstance(data, str) and not path.suffix and len(path.parts) == 1:
             raise unknown("data set", data, catalogue.entries(), "And there is no file of that name here")
         raise DataError(f"{path} does not exist", "a path, or a name that 'pieria data' lists", "Check the path")
-    try:
-        empty = path.stat().st_size == 0 if path.is_file() else not any(path.iterdir())
-    except OSError as error:
-        raise fingerprint.unreadable(path, error) from None
     if empty:
         raise DataError(f"{path} is empty", "a file or a folder with data", "Check that it was written")
     inside = _inside(path)
@@ -146,7 +156,7 @@ def open_data(
     whole = _read(reader, inside, column)
     if whole.stream and modality is None and sum(len(artifact) for artifact in whole.artifacts) < splits.FEWEST:
         raise DataError(f"{path} holds almost nothing", f"at least {splits.FEWEST} symbols or points", "Give more data")
-    parts, findings = _split(whole)
+    parts, findings = _split(reader, whole)
     dataset = Dataset(
         name=path.name,
         path=path,
@@ -186,7 +196,7 @@ def _open_entry(
     else:
         path = folder / entry.read
         whole = _read(reader, _inside(path), column)
-        parts, said = _split(whole, entry.rule, path)
+        parts, said = _split(reader, whole, entry.rule, path)
         findings, whole_print = whole.findings, fingerprint.of_path(path)
     dataset = Dataset(
         name=entry.name,
@@ -194,7 +204,7 @@ def _open_entry(
         modality=reader,
         parts=parts,
         licence=entry.licence,
-        consent="a published data set; what its people agreed to is with its source",
+        consent="not stated here; the data are published by their source",
         source=entry.source,
         fingerprint=whole_print,
         findings=[*findings, *said],
@@ -271,8 +281,15 @@ def _about(path: Path) -> dict[str, str]:
 # ---- parts -----------------------------------------------------------------------------------------------------------
 
 
-def _split(whole: Collection, rule: str = "", path: Path | None = None) -> tuple[dict[str, Collection], list[str]]:
+def _split(
+    modality: Modality, whole: Collection, rule: str = "", path: Path | None = None
+) -> tuple[dict[str, Collection], list[str]]:
     """The parts of a collection, and a line that says how they were cut."""
+    if isinstance(modality, Splits):
+        parts = {part: replace(collection, findings=[]) for part, collection in modality.split(whole).items()}
+        one = all(len(collection) == 1 for collection in parts.values())
+        sizes = {part: len(collection.artifacts[0] if one else collection) for part, collection in parts.items()}
+        return parts, [f"split {'along its points' if one else 'by item'}: {_counted(sizes)}"]
     if whole.stream:
         total = sum(len(artifact) for artifact in whole.artifacts)
         cuts = splits.STREAM_RULES.get(rule, splits.by_place)(total)
@@ -391,7 +408,7 @@ class Joined(Lazy):
     def take(self, places: Sequence[int]) -> "Joined":
         """Those at ``places``: the ones of the first sequence, then the ones of the second, so in order only."""
         border = len(self.first)
-        if any(left > right for left, right in zip(places, places[1:], strict=False)):
+        if any(left > right for left, right in pairwise(places)):
             raise UsageError("places in another order", "ascending places")
         first, second = [p for p in places if p < border], [p - border for p in places if p >= border]
         return Joined(_taken(self.first, first), _taken(self.second, second))
