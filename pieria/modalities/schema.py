@@ -133,7 +133,9 @@ def from_values(name: str, series: "pandas.Series", reading: Reading) -> tuple[C
             raise DataError(f"column {name!r}, row {row + 1} is infinite", "finite numbers", "Correct it")
         decimals = next((d for d in range(7) if np.array_equal(np.round(values, d), values)), None)
         whole = decimals == 0 and np.abs(values).max() < 2**53
-        kind = ColumnKind(name, "integer" if whole else "number", decimals=1 if whole else decimals, missing=mark)
+        kind = ColumnKind(
+            name, "integer" if whole else "number", decimals=1 if whole else decimals, padded=False, missing=mark
+        )
         series = series.astype("float64")
     elif letter == "M":
         series = series.dt.tz_localize(None) if getattr(series.dt, "tz", None) is not None else series
@@ -218,14 +220,18 @@ def _number(name: str, words: "pyarrow.Array", numbers: np.ndarray) -> ColumnKin
     import pyarrow.compute as pc
 
     decimals: int | None = None
+    fraction = pc.replace_substring_regex(words, r"^[^.]*\.?", "")
     if pc.all(pc.match_substring_regex(words, r"^[+-]?\d*\.?\d*$")).as_py():
-        fraction = pc.replace_substring_regex(words, r"^[^.]*\.?", "")
         decimals = pc.max(pc.utf8_length(fraction)).as_py()
         if decimals > 12:  # digits of a double, not of a measurement
             decimals = None
+    # 7.4 beside 7.45 and never 7.40: as few digits as possible
+    padded = (
+        pc.any(pc.match_substring_regex(words, r"\.\d*0$")).as_py() or len(set(pc.utf8_length(fraction).to_pylist())) == 1
+    )
     finite = bool(np.isfinite(numbers).all())
     whole = finite and decimals is not None and np.abs(numbers).max() < 2**53 and bool((numbers == np.rint(numbers)).all())
-    return ColumnKind(name, "integer" if whole else "number", decimals=decimals)
+    return ColumnKind(name, "integer" if whole else "number", decimals=decimals, padded=padded)
 
 
 def _dates(name: str, words: "pyarrow.Array", reading: Reading, findings: list[str]) -> tuple[ColumnKind, Any] | None:
