@@ -211,7 +211,7 @@ class Series(Modality):
         return curve, findings
 
     def split(self, collection: Collection) -> dict[str, Collection]:
-        """One series: its last points are test, those before them validation. Several: whole curves, shuffled once for all."""
+        """One series: its last points are test, those before them validation. Several: whole curves, shuffled once."""
         curves = collection.artifacts
         count = len(curves[0]) if len(curves) == 1 else len(curves)
         test, validation = (max(1, round(share * count)) for share in (self.settings.test, self.settings.validation))
