@@ -104,6 +104,9 @@ def from_values(name: str, series: "pandas.Series", reading: Reading) -> tuple[C
     import pandas as pd
 
     series = series.reset_index(drop=True)
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        # numbers that are declared to be categories stay so
+        series, reading = series.astype(object), replace(reading, categories=(*reading.categories, name))
     gone = series.isna()
     count = int(gone.sum())
     mark = "" if count else None
@@ -111,7 +114,7 @@ def from_values(name: str, series: "pandas.Series", reading: Reading) -> tuple[C
     present = series[~gone]
     if len(present) == 0:
         return ColumnKind(name, "empty", missing=""), pd.Series([None] * len(series), dtype=object), findings
-    letter = present.dtype.kind if not isinstance(present.dtype, pd.CategoricalDtype) else "O"
+    letter = present.dtype.kind
     if letter == "O" and present.map(lambda value: isinstance(value, bool | np.bool_)).all():
         letter = "b"
     elif letter == "O" and present.map(lambda value: isinstance(value, int | float | np.number)).all():
@@ -313,6 +316,8 @@ def _settle(kind: ColumnKind, values: Any, rows: np.ndarray, reading: Reading) -
             return replace(kind, kind="constant", values=tuple(different)), [
                 f"column {kind.name!r} is always {different[0]!r}: kept out of the form"
             ]
+        if kind.kind == "date":
+            return kind, []
         return replace(kind, kind="category", values=(different[0], None)), [
             f"column {kind.name!r} is {different[0]!r} or missing: read as a category"
         ]
