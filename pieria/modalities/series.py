@@ -5,7 +5,7 @@ One measured series is one artifact, a batch of one. It is split along its point
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -16,6 +16,17 @@ from pieria.errors import DataError, FormError, UsageError, unknown
 from pieria.forms import Curve
 from pieria.modalities import frames
 from pieria.modalities.contract import Collection, Modality, Sniff
+from pieria.modalities.curves import (
+    Measured,
+    choose_x,
+    choose_y,
+    csv_of,
+    decimals_of,
+    in_order,
+    is_date,
+    is_numbers,
+    sniff,
+)
 from pieria.modalities.dates import MONTHLY, dates_of, format_of, said, years_of
 from pieria.modalities.schema import Reading, from_text, from_values
 from pieria.settings import Field
@@ -25,31 +36,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pieria.data.examples import Examples
-    from pieria.modalities.columns import ColumnKind
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A curve: ``y`` (float64) at ``x`` (float64, or datetime64 for dates), in order of ``x``.
-
-    ``names`` are the two columns' names, ``format`` how the dates are written, ``decimals`` how the values are;
-    ``observed`` tells data from draws.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    name: str = ""
-    names: tuple[str, str] = ("x", "y")
-    format: str = ""
-    decimals: int | None = None
-    observed: bool = True
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def points(self, places: slice) -> "Measured":
-        """Some of the points."""
-        return replace(self, x=self.x[places], y=self.y[places])
 
 
 class SeriesSettings(AnySettings):
@@ -94,7 +80,7 @@ class Series(Modality):
     def sniff(cls, path: Path, column: str | None = None) -> Sniff:
         """How sure: dates or growing numbers, and one column of numbers beside them."""
         try:
-            return _sniff(path, column)
+            return sniff(path, column)
         except Exception as error:  # sniffing answers "not mine", whatever is wrong with the file
             return Sniff(0.0, f"cannot be looked at ({error})")
 
@@ -115,9 +101,7 @@ class Series(Modality):
                 raise DataError(f"{path} mixes series over dates and over numbers", "one kind", "Put them into two folders")
             findings = [f"{file.name}: {line}" for file, (_, told) in zip(files, read, strict=True) for line in told]
             return Collection([curve for curve, _ in read], findings=[f"{len(files):,} series", *findings])
-        if not path.is_file() or not frames.kind_of(path):
-            got = f"{path} is no series" if path.exists() else f"{path} does not exist"
-            raise DataError(got, f"a file that ends with {', '.join(frames.SUFFIXES)}", "Check the path")
+        frames.require(path, "series")
         curve, findings = self._read_one(path, column)
         return Collection([curve], findings=findings)
 
@@ -149,66 +133,22 @@ class Series(Modality):
                 )
             except DataError as error:
                 raise DataError(f"{path}: {error.got}", error.wanted, error.do) from None
-            if _is_date(kind):
+            if is_date(kind):
                 kinds[name], values[name] = kind, series.to_numpy("datetime64[us]")
-            elif _is_numbers(kind):
+            elif is_numbers(kind):
                 kinds[name], values[name] = kind, pd.to_numeric(series.astype(object)).to_numpy(np.float64, na_value=np.nan)
         findings = list(columns.findings)
-        x_name = self._choose_x(path, names, kinds, column)
+        x_name = choose_x(path, names, kinds, column, settings.x)
         x = values.pop(x_name)
-        y_name, told = _choose_y(path, x, values, names, column)
+        y_name, told = choose_y(path, x, values, names, column)
         y = values[y_name]
-        curve, more = self._in_order(
-            path, Measured(x, y, path.name.split(".")[0], (x_name, y_name), kinds[x_name].format, _decimals(kinds[y_name]))
-        )
+        found = Measured(x, y, path.name.split(".")[0], (x_name, y_name), kinds[x_name].format, decimals_of(kinds[y_name]))
+        curve, more = in_order(path, found, settings.duplicates)
         low, high = said(curve.x[0], curve.format), said(curve.x[-1], curve.format)
         first = (
             f"{len(curve):,} points: {y_name} from {curve.y.min():g} to {curve.y.max():g} over {x_name} from {low} to {high}"
         )
         return curve, [first, *findings, *told, *more]
-
-    def _choose_x(self, path: Path, names: list[str], kinds: "dict[str, ColumnKind]", column: str | None) -> str:
-        wanted = self.settings.x
-        usable = [name for name in names if name in kinds and name != column]
-        dates = [name for name in usable if _is_date(kinds[name])]
-        if wanted and wanted not in usable:
-            raise DataError(f"{path}: column {wanted!r} holds words", "dates or numbers", "Name another with x=…")
-        if not usable:
-            raise DataError(
-                f"{path} has no column of dates or numbers to measure over", "two columns", "Read it with --as table"
-            )
-        return wanted or (dates or usable)[0]
-
-    def _in_order(self, path: Path, curve: Measured) -> tuple[Measured, list[str]]:
-        """Missing points left out, the rest sorted, doubled places refused or averaged; each told."""
-        findings = []
-        gone = np.isnan(curve.y) | (np.isnat(curve.x) if curve.x.dtype.kind == "M" else np.isnan(curve.x))
-        if gone.any():
-            findings.append(f"{int(gone.sum()):,} rows without a value were left out")
-            curve = replace(curve, x=curve.x[~gone], y=curve.y[~gone])
-        if len(curve) < 2:
-            raise DataError(f"{path} holds {len(curve)} points", "at least 2", "Look at how it was made")
-        if (np.diff(curve.x.astype(np.int64) if curve.x.dtype.kind == "M" else curve.x) < 0).any():
-            findings.append("the rows were not in order: sorted")
-            order = np.argsort(curve.x, kind="stable")
-            curve = replace(curve, x=curve.x[order], y=curve.y[order])
-        places, first, counts = np.unique(curve.x, return_index=True, return_counts=True)
-        doubled = int((counts > 1).sum())
-        if doubled:
-            where = said(places[int((counts > 1).argmax())], curve.format)
-            if self.settings.duplicates == "refuse":
-                raise DataError(
-                    f"{path}: {doubled:,} places have several values, the first {where}",
-                    "one value a place",
-                    "Set duplicates=mean, or correct the file",
-                )
-            findings.append(f"{doubled:,} places with several values, such as {where}: their mean is taken")
-            curve = replace(curve, x=places, y=np.add.reduceat(curve.y, first) / counts)
-        steps = np.diff(years_of(curve.x, curve.format == MONTHLY) if curve.x.dtype.kind == "M" else curve.x)
-        gaps = int((steps > 1.5 * np.median(steps)).sum())
-        if gaps:
-            findings.append(f"{gaps:,} gaps (steps of more than one and a half times the usual one)")
-        return curve, findings
 
     def split(self, collection: Collection) -> dict[str, Collection]:
         """One series: its last points are test, those before them validation. Several: whole curves, shuffled once."""
@@ -306,13 +246,13 @@ class Series(Modality):
         if path.is_dir() or not path.suffix:
             files = [path / f"{place:04}.csv" for place in range(len(artifacts))]
             for file, curve in zip(files, artifacts, strict=True):
-                write_atomically(file, _csv([curve]))
+                write_atomically(file, csv_of([curve]))
             return files
         if path.suffix.lower() != ".csv":
             raise UsageError(f"series cannot be written to {path.name}", ".csv or a directory", "Change --out")
         if any(not np.array_equal(curve.x, artifacts[0].x) for curve in artifacts):
             raise UsageError(f"{path} cannot hold curves over different places", "a directory", "Change --out")
-        write_atomically(path, _csv(artifacts))
+        write_atomically(path, csv_of(artifacts))
         return [path]
 
     def preview(self, artifacts: Sequence[Measured], path: Path, metadata: dict[str, str] | None = None) -> Path:
@@ -359,111 +299,6 @@ class Series(Modality):
         series.decimals = state["decimals"]
         series.names = (str(state["names"][0]), str(state["names"][1]))
         return series
-
-
-def _csv(curves: Sequence[Measured]) -> str:
-    import pandas as pd
-
-    x_name, y_name = curves[0].names
-    many = len(curves) > 1
-    table = {x_name: [said(place, curves[0].format) for place in curves[0].x]}
-    for place, curve in enumerate(curves, 1):
-        table[f"{y_name}_{place}" if many else y_name] = [_value(value, curve.decimals) for value in curve.y.tolist()]
-    return str(pd.DataFrame(table).to_csv(index=False, lineterminator="\n"))
-
-
-def _value(value: float, decimals: int | None) -> str:
-    # counts are written whole where they are whole; a function drawn between them is not rounded to one
-    return f"{value:.{decimals}f}" if decimals else f"{value:.10g}"
-
-
-def _decimals(kind: "ColumnKind") -> int | None:
-    return kind.decimals if kind.padded else None
-
-
-def _is_date(kind: "ColumnKind") -> bool:
-    return kind.kind == "date" or (kind.kind == "constant" and "%" in kind.format)
-
-
-def _is_numbers(kind: "ColumnKind") -> bool:
-    if kind.kind in ("number", "integer"):
-        return True
-    return kind.kind in ("category", "constant") and all(v is None or type(v) in (int, float) for v in kind.values)
-
-
-def _choose_y(
-    path: Path, x: np.ndarray, values: dict[str, np.ndarray], names: list[str], column: str | None
-) -> tuple[str, list[str]]:
-    """The column that is measured, and what is said about the others."""
-    numbers = [name for name in names if name in values and values[name].dtype.kind == "f"]
-    if column is not None:
-        if column not in numbers:
-            raise DataError(
-                f"{path}: column {column!r} does not hold numbers", f"one of {', '.join(numbers)}", "Name another"
-            )
-        return column, []
-    repeats = []
-    if x.dtype.kind == "M" and len(numbers) > 1:
-        years = years_of(x, monthly=False)
-        # a decimal date beside the date says the same again
-        repeats = [name for name in numbers if np.nanmax(np.abs(values[name] - years), initial=0) < 0.2]
-    candidates = [name for name in numbers if name not in repeats]
-    if len(candidates) > 1:
-        raise UsageError(
-            f"{path} has {len(candidates)} columns that could be measured: {', '.join(candidates[:8])}",
-            "one of them",
-            f"Name it with --column {candidates[0]}, or read all with --as table",
-        )
-    if not candidates:
-        raise DataError(f"{path} has no column of numbers beside {', '.join(names[:1])}", "two columns", "Check the file")
-    return candidates[0], [f"column {name!r} repeats the dates and is left out" for name in repeats]
-
-
-def _sniff(path: Path, column: str | None) -> Sniff:
-    if path.is_dir():
-        files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")][:20]
-        each = [_sniff(file, column) for file in files if frames.kind_of(file)]
-        if len(each) < 2 or len(each) < len(files) / 2:
-            return Sniff(0.0, "no folder of series")
-        return Sniff(min(sniff.confidence for sniff in each), f"a folder of files like {files[0].name}: {each[0].reason}")
-    if not path.is_file() or frames.kind_of(path) != "csv":
-        return Sniff(0.0, "not a .csv or .tsv")
-    import pyarrow as arrow
-
-    begin = frames.peek(path)
-    if column is not None and column not in begin.names:
-        return Sniff(0.0, f"no column {column!r}")
-    rows = [row for row in begin.rows[:300] if len(row) == len(begin.names)]
-    reading = Reading(("", "?", "NA", "N/A", "NaN", "nan", "null"), most=2**31)
-    kinds, values = {}, {}
-    for place, name in enumerate(begin.names):
-        kind, series, _ = from_text(name, arrow.chunked_array([[row[place] for row in rows]], arrow.string()), reading)
-        if _is_date(kind) or _is_numbers(kind):
-            kinds[name], values[name] = kind, series.astype(object)
-    dates = [name for name in kinds if _is_date(kinds[name])]
-    numbers = [name for name in kinds if name not in dates]
-    if len(rows) < 2 or len(kinds) < len(begin.names) or not begin.names:
-        return Sniff(0.1, "not all columns are dates or numbers")
-    if len(dates) == 1:
-        x = values[dates[0]].to_numpy("datetime64[us]")
-        years = years_of(x, monthly=False)
-        others = [
-            n
-            for n in numbers
-            if not np.nanmax(np.abs(values[n].to_numpy(np.float64, na_value=np.nan) - years), initial=0) < 0.2
-        ]
-        if len(np.unique(x)) < len(x):
-            return Sniff(0.3, f"the dates in {dates[0]!r} repeat")
-        if len(others) == 1 or column in others:
-            return Sniff(0.9, f"dates in {dates[0]!r} and numbers in {column or others[0]!r}")
-        return (
-            Sniff(0.5, f"dates in {dates[0]!r} and {len(others)} columns of numbers") if others else Sniff(0.0, "no numbers")
-        )
-    if len(numbers) == 2 and not dates:
-        x = values[begin.names[0]].to_numpy(np.float64, na_value=np.nan)
-        if len(x) >= 5 and (np.diff(x) > 0).all():
-            return Sniff(0.7, f"growing numbers in {begin.names[0]!r} and numbers in {begin.names[1]!r}")
-    return Sniff(0.2, "no column says where or when")
 
 
 MODALITY = Series

@@ -183,6 +183,12 @@ def test_idx_with_labels_beside_gzipped(tmp_path):
     assert len(made().read(tmp_path)) == 7  # the one array file of a folder without pictures
 
 
+def test_a_column_is_for_npz_alone(tmp_path):
+    folder(tmp_path, {"a.png": grey()})
+    with pytest.raises(UsageError, match="no column 'x'"):
+        made().read(tmp_path / "a.png", column="x")
+
+
 def test_a_zip_reads_like_its_folder(tmp_path):
     folder(tmp_path / "f", {"top/a/1.png": grey(1), "top/b/2.png": grey(2)})
     with zipfile.ZipFile(tmp_path / "f.zip", "w") as archive:
@@ -420,13 +426,10 @@ def test_bad_files_are_data_errors(tmp_path):
         bad_npz(tmp_path / "levels.npz", images=np.full((2, 4, 4), 30, np.uint8), levels=17).name: "levels = 17",
     }
     for name, said in cases.items():
-        try:
+        with pytest.raises(DataError) as error:
             made().read(tmp_path / name)
-        except DataError as error:
-            assert said in str(error), (name, str(error))
-            assert name in str(error)
-        else:
-            pytest.fail(f"{name} was read")
+        assert said in str(error.value), (name, str(error.value))
+        assert name in str(error.value)
         assert Image.sniff(tmp_path / name).confidence <= 0.95
 
 

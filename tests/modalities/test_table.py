@@ -163,6 +163,12 @@ def test_rows_may_be_dictionaries_or_a_frame():
         table.encode([{"a": float("inf"), "b": "x"}])
 
 
+def test_walking_over_rows_gives_what_asking_for_each_does(tmp_path):
+    rows = made().read(file(tmp_path, MIXED)).artifacts
+    assert list(rows) == [rows[place] for place in range(len(rows))]
+    assert list(rows[1:3]) == list(rows.take([1, 2]))
+
+
 def test_unknown_categories_and_new_gaps_can_count_as_missing(tmp_path):
     train, test = file(tmp_path, "a,b\n1,x\n2,y\n3,x\n"), file(tmp_path, "a,b\n5,z\n?,x\n", "t.csv")
     table = made()
@@ -368,8 +374,8 @@ def test_any_table_comes_back_from_its_file(tmp_path, rows):
     collection = table.read(path)
     try:
         table.learn(collection)
-    except DataError as error:
-        assert "no column" in str(error)
+    except DataError:
+        assert not any(kind.varies for kind in collection.artifacts.kinds)
         return
     x = table.encode(collection.artifacts)
     check(table.form, x)
@@ -433,6 +439,7 @@ def test_reading_and_sniffing_import_no_torch(tmp_path):
     file(tmp_path, MIXED)
     code = (
         "import sys; from pathlib import Path; from pieria.modalities.table import Table; p = Path(sys.argv[1]); "
-        "assert 'pandas' not in sys.modules; Table.sniff(p); Table(Table.Settings()).read(p); assert 'torch' not in sys.modules"
+        "assert 'pandas' not in sys.modules; Table.sniff(p); Table(Table.Settings()).read(p); "
+        "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.csv")], check=True, cwd=ROOT)
