@@ -30,7 +30,8 @@ class ColumnKind:
 
     Attributes:
         values: of a category or boolean in the order of their codes (None: missing is one of them), or of a constant.
-        decimals: digits after the point as the data have them; None where they vary beyond counting.
+        decimals: digits after the point that the data go up to; None where they cannot be counted (1e-7).
+        padded: numbers are written with all these digits (7.40), not with as few as possible (7.4).
         format: how a date is written; of a boolean, its two words: "false|true".
         missing: how a missing value is written; None where the column is never missing.
     """
@@ -39,6 +40,7 @@ class ColumnKind:
     kind: Kind
     values: tuple[Any, ...] = ()
     decimals: int | None = None
+    padded: bool = True
     format: str = ""
     missing: str | None = None
     shift: float = 0.0
@@ -87,8 +89,9 @@ class ColumnKind:
         values = values[~missing]
         if len(values) == 0:
             return replace(self, shift=0.0, scale=1.0)
-        largest = float(np.abs(values).max()) or 1.0  # squares of very large numbers would overflow
-        shift, scale = float((values / largest).mean() * largest), float((values / largest).std() * largest)
+        largest = float(np.abs(values).max()) or 1.0
+        unit = largest if largest > 1e150 else 1.0  # squares of such numbers would overflow
+        shift, scale = float((values / unit).mean() * unit), float((values / unit).std() * unit)
         # a spread below what doubles can tell apart at this size is none
         return replace(self, shift=shift, scale=scale if scale > 1e-12 * largest else 1.0)
 
@@ -222,11 +225,9 @@ class ColumnKind:
             filled = pd.array(whole.astype(np.int64), dtype="Int64")
             filled[gone] = pd.NA
             return pd.Series(filled)
-        # where the data's digits vary, float32 vouches for seven of them
-        size = max(abs(self.shift), self.scale, 1e-300)
-        digits = (
-            0 if self.kind == "integer" else self.decimals if self.decimals is not None else 7 - int(np.ceil(np.log10(size)))
-        )
+        # float32 vouches for some seven digits of the spread; what lies beyond is no digit of the data
+        vouched = 7 - int(np.ceil(np.log10(max(self.scale, 1e-300))))
+        digits = 0 if self.kind == "integer" else vouched if self.decimals is None else min(self.decimals, vouched)
         plain = np.round(plain, digits) + 0.0
         plain[gone] = np.nan
         return pd.Series(plain)
@@ -248,5 +249,6 @@ class ColumnKind:
         if isinstance(value, bool | np.bool_):
             return self.format.split("|")[int(value)] if self.format else str(bool(value))
         if isinstance(value, float):
-            return f"{value:.{self.decimals}f}" if self.decimals is not None else repr(value).removesuffix(".0")
+            fixed = self.decimals is not None and self.padded
+            return f"{value:.{self.decimals}f}" if fixed else repr(value).removesuffix(".0")
         return str(value)

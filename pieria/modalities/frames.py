@@ -48,6 +48,18 @@ def kind_of(path: Path) -> str:
     return "parquet" if name.endswith(".parquet") else "csv" if name.removesuffix(".gz").endswith(TEXT_SUFFIXES) else ""
 
 
+def require(path: Path, what: str) -> None:
+    """Raise `DataError` unless ``path`` is a file with one of our suffixes."""
+    try:
+        got = f"{path} is a folder" if path.is_dir() else f"{path} does not exist" if not path.exists() else ""
+    except OSError as error:
+        got = f"{path} cannot be reached ({error.strerror})"
+    if not got and not kind_of(path):
+        got = f"{path} is no {what}"
+    if got:
+        raise DataError(got, f"a file that ends with {', '.join(SUFFIXES)}", "Check the path")
+
+
 def raw(path: Path, limit: int = -1) -> bytes:
     """The bytes of a file, unpacked if it is gzipped; `DataError` if it cannot be read or ends too early."""
     try:

@@ -136,6 +136,10 @@ class Image(Modality):
                 raise DataError(f"{path} does not exist", wanted, "Check the path")
             if path.is_file() and path.stat().st_size == 0:
                 raise DataError(f"{path} is empty", wanted, "Fetch it again")
+            if column is not None and path.is_file() and path.suffix.lower() != ".npz":
+                raise UsageError(
+                    f"{path} has no column {column!r}", "pictures have none but in an .npz", "Leave --column out"
+                )
             if path.suffix.lower() == ".npz":
                 collection = arrays.read_npz(path, column)
             elif path.is_file() and idx.sizes(path) is not None:

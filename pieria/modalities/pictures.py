@@ -182,7 +182,9 @@ def as_channels(image: Pillow.Image, channels: int, background: int) -> np.ndarr
 def _header(raw: bytes) -> Look:
     with Pillow.open(io.BytesIO(raw)) as image:
         _usable(image)
-        rotated = image.getexif().get(0x0112, 1) in SIDEWAYS
+        # Pillow decodes a PNG to look for EXIF behind its pixels; what matters stands before them
+        exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
+        rotated = exif.get(0x0112, 1) in SIDEWAYS
         width, height = image.size[::-1] if rotated else image.size
         return Look(
             height,

@@ -104,6 +104,9 @@ def from_values(name: str, series: "pandas.Series", reading: Reading) -> tuple[C
     import pandas as pd
 
     series = series.reset_index(drop=True)
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        # numbers that are declared to be categories stay so
+        series, reading = series.astype(object), replace(reading, categories=(*reading.categories, name))
     gone = series.isna()
     count = int(gone.sum())
     mark = "" if count else None
@@ -111,7 +114,7 @@ def from_values(name: str, series: "pandas.Series", reading: Reading) -> tuple[C
     present = series[~gone]
     if len(present) == 0:
         return ColumnKind(name, "empty", missing=""), pd.Series([None] * len(series), dtype=object), findings
-    letter = present.dtype.kind if not isinstance(present.dtype, pd.CategoricalDtype) else "O"
+    letter = present.dtype.kind
     if letter == "O" and present.map(lambda value: isinstance(value, bool | np.bool_)).all():
         letter = "b"
     elif letter == "O" and present.map(lambda value: isinstance(value, int | float | np.number)).all():
@@ -133,7 +136,9 @@ def from_values(name: str, series: "pandas.Series", reading: Reading) -> tuple[C
             raise DataError(f"column {name!r}, row {row + 1} is infinite", "finite numbers", "Correct it")
         decimals = next((d for d in range(7) if np.array_equal(np.round(values, d), values)), None)
         whole = decimals == 0 and np.abs(values).max() < 2**53
-        kind = ColumnKind(name, "integer" if whole else "number", decimals=1 if whole else decimals, missing=mark)
+        kind = ColumnKind(
+            name, "integer" if whole else "number", decimals=1 if whole else decimals, padded=False, missing=mark
+        )
         series = series.astype("float64")
     elif letter == "M":
         series = series.dt.tz_localize(None) if getattr(series.dt, "tz", None) is not None else series
@@ -218,14 +223,18 @@ def _number(name: str, words: "pyarrow.Array", numbers: np.ndarray) -> ColumnKin
     import pyarrow.compute as pc
 
     decimals: int | None = None
+    fraction = pc.replace_substring_regex(words, r"^[^.]*\.?", "")
     if pc.all(pc.match_substring_regex(words, r"^[+-]?\d*\.?\d*$")).as_py():
-        fraction = pc.replace_substring_regex(words, r"^[^.]*\.?", "")
         decimals = pc.max(pc.utf8_length(fraction)).as_py()
         if decimals > 12:  # digits of a double, not of a measurement
             decimals = None
+    # 7.4 beside 7.45 and never 7.40: as few digits as possible
+    padded = (
+        pc.any(pc.match_substring_regex(words, r"\.\d*0$")).as_py() or len(set(pc.utf8_length(fraction).to_pylist())) == 1
+    )
     finite = bool(np.isfinite(numbers).all())
     whole = finite and decimals is not None and np.abs(numbers).max() < 2**53 and bool((numbers == np.rint(numbers)).all())
-    return ColumnKind(name, "integer" if whole else "number", decimals=decimals)
+    return ColumnKind(name, "integer" if whole else "number", decimals=decimals, padded=padded)
 
 
 def _dates(name: str, words: "pyarrow.Array", reading: Reading, findings: list[str]) -> tuple[ColumnKind, Any] | None:
@@ -307,6 +316,8 @@ def _settle(kind: ColumnKind, values: Any, rows: np.ndarray, reading: Reading) -
             return replace(kind, kind="constant", values=tuple(different)), [
                 f"column {kind.name!r} is always {different[0]!r}: kept out of the form"
             ]
+        if kind.kind == "date":
+            return kind, []
         return replace(kind, kind="category", values=(different[0], None)), [
             f"column {kind.name!r} is {different[0]!r} or missing: read as a category"
         ]

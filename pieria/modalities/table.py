@@ -7,7 +7,7 @@ than the frame. What a column holds, and how it comes back, is said in `columns`
 import io
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -47,6 +47,13 @@ class Rows(Lazy):
     def take(self, places: Sequence[int]) -> "Rows":
         """The rows at these places."""
         return Rows(self.frame.iloc[np.asarray(places, dtype=np.int64)].reset_index(drop=True), self.kinds)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        # column by column: a look-up for every cell would take minutes for what this does in a second
+        columns = [[_plain(value) for value in self.frame[name].tolist()] for name in self.frame.columns]
+        names = [str(name) for name in self.frame.columns]
+        for values in zip(*columns, strict=True):
+            yield dict(zip(names, values, strict=True))
 
     def __getitem__(self, place):  # type: ignore[no-untyped-def]
         if isinstance(place, slice):
@@ -121,19 +128,10 @@ class Table(Modality):
         import pandas as pd
 
         path, settings = Path(path), self.settings
-        kind = frames.kind_of(path)
-        if not path.is_file() or not kind:
-            got = (
-                f"{path} is a folder"
-                if path.is_dir()
-                else f"{path} does not exist"
-                if not path.exists()
-                else f"{path} is no table"
-            )
-            raise DataError(got, f"a file that ends with {', '.join(frames.SUFFIXES)}", "Check the path")
+        frames.require(path, "table")
         columns = (
             frames.read_parquet(path)
-            if kind == "parquet"
+            if frames.kind_of(path) == "parquet"
             else frames.read_text(
                 path,
                 separator=settings.separator,
