@@ -236,7 +236,10 @@ class _Learning:
         while p.total is None or p.step < p.total:
             begun = time.perf_counter()
             rate = plan.rate_at(p.step, p.total)
-            said = game.play(p.step, rate, self._parts(examples, order, p.step, slices, plan.seed))
+            try:
+                said = game.play(p.step, rate, self._parts(examples, order, p.step, slices, plan.seed))
+            except TrainingError as error:
+                raise TrainingError(error.got, error.wanted, f"{error.do}. {self._last_good()}") from None
             average.update(p.step)
             waiting.append((p.step + 1, said, time.perf_counter() - begun))
             p.step += 1
@@ -322,9 +325,10 @@ class _Learning:
             with average.applied():
                 p.looked = held.look()
                 self._compare(part, plan, step, p.looked)
-        if ends or looks or step % plan.reports(p.total) == 0:
+        reports = plan.reports(p.total)
+        if ends or looks or step % reports == 0:
             self._report(stage, rate=plan.rate_at(step - 1, p.total), step=step, looked=p.looked if looks else None)
-            if last and not ends and step % max(1, p.total // PREVIEWS) == 0:
+            if last and not ends and step % (reports * max(1, round(p.total / PREVIEWS / reports))) == 0:
                 with average.applied():
                     self._preview(p.offset + step)
                 part.train()
@@ -429,6 +433,12 @@ class _Learning:
         self.workspace.checkpoint(p.offset + p.step, tensors, said, self.plan.keep)
         self.saved = time.perf_counter()
         self.saving = self.saved - begun
+
+    def _last_good(self) -> str:
+        newest = None if self.workspace is None else self.workspace.newest_checkpoint()
+        if newest is None:
+            return "There is no checkpoint yet"
+        return f"The last good checkpoint is {newest}"
 
     def _stopping(self) -> bool:
         return self.processes.sums([float(self.interrupts.asked)])[0] > 0

@@ -228,9 +228,10 @@ class Workspace:
         from pieria.models import weights
 
         try:
-            return [weights.header(file)["best"]]
+            best = weights.header(file)["best"]
         except (RunError, KeyError):
             return []
+        return [] if best is None else [best]
 
     def _forget(self, named: set[int]) -> None:
         for file in (self.path / "checkpoints").glob("best-*.safetensors"):
