@@ -115,22 +115,38 @@ class Layer(nn.Module):
         x = x + self.drop(self.look(self.before_look(x), table))
         return x + self.drop(self.think(self.before_thought(x)))
 
+    def bound(self) -> tuple[Attention, Thought, tuple[Any, ...]]:
+        """The parts and the weights as a decoder reads them, looked up once and not at every symbol."""
+        look, think, one, two = self.look, self.think, self.before_look, self.before_thought
+        linear = (look.project.weight, look.project.bias, look.output.weight.t(), look.output.bias)
+        inner = (think.enter.weight, think.enter.bias, think.leave.weight.t(), think.leave.bias)
+        return look, think, (*linear, *inner, one.weight, getattr(one, "bias", None), two.weight, getattr(two, "bias", None))
+
 
 @dataclass
 class Cache:
     """What a decoder keeps: keys and values of every place read, in tensors as large as the window from the start.
 
     Attributes:
-        kept: ``[layer, batch, 2 · key_heads, window, size]``, keys first.
+        keys: ``[layer, batch, key_heads, window, size]``.
+        values: the same shape.
         label: the condition's vector ``[batch, 1, width]`` or None.
+        layers: each layer's parts and weights, as `Layer.bound` gives them.
         symbols: what the window holds, as pieces of ``[batch, k]``.
         used: how many places of the window are filled.
     """
 
-    kept: Tensor
+    keys: Tensor
+    values: Tensor
     label: Tensor | None
+    layers: list[tuple[Attention, Thought, tuple[Any, ...]]]
     symbols: list[Tensor] = field(default_factory=list)
     used: int = 0
+
+
+def _onto(x: Tensor, h: Tensor, turned: Tensor, bias: Tensor | None) -> Tensor:
+    """x + h W + b in one product; ``turned`` is the transposed weight of a linear layer."""
+    return torch.addmm(x if bias is None else x + bias, h, turned)
 
 
 class GPT(Model):
@@ -289,9 +305,10 @@ class GPT(Model):
 
     def start(self, n: int, condition: Tensor | None = None) -> Cache:
         """An empty window for ``n`` items."""
-        first = self.layers[0].look
-        shape = (len(self.layers), n, 2 * first.key_heads, self.reach, first.size)
-        return Cache(self.symbol.weight.new_empty(shape), self._label(condition))
+        first: Attention = self.layers[0].look
+        shape = (len(self.layers), n, first.key_heads, self.reach, first.size)
+        empty = self.symbol.weight.new_empty
+        return Cache(empty(shape), empty(shape), self._label(condition), [layer.bound() for layer in self.layers])
 
     @torch.no_grad()
     def step(self, tokens: Tensor, state: Cache) -> tuple[Tensor, Cache]:
@@ -312,38 +329,45 @@ class GPT(Model):
     def _read(self, tokens: Tensor, state: Cache) -> Tensor:
         """Put ``tokens`` into the window; the last one's final vector ``[batch, width]``.
 
-        This is the network once more, without the calls of modules, which would take most of the time of one symbol.
+        The network once more, on the weights themselves: calling modules would take most of the time of one symbol.
         """
         n, k = tokens.shape
-        first, stop = state.used, state.used + tokens.shape[1]
+        first, stop = state.used, state.used + k
         table = None if self.table is None else self.table[:, first:stop]
         mask = None
         if first and k > 1:  # places already read are seen by all, the new ones by those after them
             mask = torch.ones(k, stop, dtype=torch.bool, device=tokens.device).tril(first)
-        key_heads = state.kept.shape[2] // 2
-        seen = state.kept[:, :, :, :stop]
-        keys, values = seen[:, :, :key_heads].unbind(0), seen[:, :, key_heads:].unbind(0)
-        new = state.kept[:, :, :, first:stop].transpose(2, 3).unbind(0)  # a layer: [batch, k, 2 · key_heads, size]
+        keys, values = state.keys[:, :, :, :stop].unbind(0), state.values[:, :, :, :stop].unbind(0)
+        new_keys = state.keys[:, :, :, first:stop].transpose(2, 3).unbind(0)  # a layer: [batch, k, key_heads, size]
+        new_values = state.values[:, :, :, first:stop].transpose(2, 3).unbind(0)
         x = self._embed(tokens, state.label, first).reshape(n * k, -1)
-        for place, layer in enumerate(self.layers):
-            look, think = layer.look, layer.think
-            projected = look.project(layer.before_look(x)).view(n, k, -1)
-            queries, new_keys, new_values = look.heads_of(projected, table)
-            new[place][:, :, :key_heads] = new_keys
-            new[place][:, :, key_heads:] = new_values
+        for place, (look, think, weights) in enumerate(state.layers):
+            project, project_bias, output, output_bias, enter, enter_bias, leave, leave_bias, *norms = weights
+            projected = functional.linear(self._norm(x, norms[0], norms[1]), project, project_bias)
+            queries, *pair = look.heads_of(projected.view(n, k, -1), table)
+            new_keys[place].copy_(pair[0])
+            new_values[place].copy_(pair[1])
             found = functional.scaled_dot_product_attention(
                 queries.transpose(1, 2),
                 keys[place],
                 values[place],
                 attn_mask=mask,
                 is_causal=mask is None and k > 1,
-                enable_gqa=key_heads != look.heads,
+                enable_gqa=look.key_heads != look.heads,
             )
-            x = x + look.output(found.transpose(1, 2).reshape(n * k, -1))
-            x = x + think(layer.before_thought(x))
+            if k > 1:
+                found = found.transpose(1, 2)
+            x = _onto(x, found.reshape(n * k, -1), output, output_bias)
+            inner = functional.linear(self._norm(x, norms[2], norms[3]), enter, enter_bias)
+            x = _onto(x, think.bend(inner), leave, leave_bias)
         state.symbols.append(tokens)
         state.used = stop
-        return self.last(x.view(n, k, -1)[:, -1])
+        return self.last(x if k == 1 else x.view(n, k, -1)[:, -1])
+
+    def _norm(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.settings.norm == "layer":
+            return functional.layer_norm(x, weight.shape, weight, bias, 1e-5)
+        return functional.rms_norm(x, weight.shape, weight, 1e-5)
 
     # ---- explaining
 
