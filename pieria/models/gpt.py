@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from pydantic import model_validator
@@ -34,18 +34,21 @@ from pieria.losses.symbols import cross_entropy, symbol_log_prob
 from pieria.models.contract import Losses, Model, Phase, Step
 from pieria.noise import Noise
 from pieria.sampling.decoding import Decoding, generate, trace_symbols
-from pieria.settings import Field, Settings
+from pieria.settings import Field
+from pieria.settings import Settings as AnySettings
 
 # the share of training windows that are read as if nothing stood before them, so that a model of a stream can begin one
 BEGINNINGS = 0.1
 
 
-class GPTSettings(Settings):
+class GPTSettings(AnySettings):
     """The network."""
 
     layers: int = Field(4, ge=1, description="how many times the places look at each other")
     heads: int = Field(4, ge=1, description="different looks at once in a layer")
-    key_heads: int | None = Field(None, ge=1, description="keys and values a layer, shared by groups of heads; heads if unset")
+    key_heads: int | None = Field(
+        None, ge=1, description="keys and values a layer, shared by groups of heads; heads if unset"
+    )
     width: int = Field(256, ge=2, description="features of a symbol's vector")
     hidden: float = Field(4.0, gt=0, description="features inside a layer's small network, as a multiple of width")
     positions: Literal["learned", "rotary"] = Field("rotary", description="how a place is known: a vector each, or a turn")
@@ -90,6 +93,7 @@ class Thought(nn.Module):
         return functional.silu(gate) * value
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[..., width]`` to the same shape."""
         return self.leave(self.bend(self.enter(x)))
 
 
@@ -112,6 +116,7 @@ class Layer(nn.Module):
         self.drop = nn.Dropout(settings.dropout)
 
     def forward(self, x: Tensor, table: Tensor | None) -> Tensor:
+        """``[batch, time, width]`` to the same shape."""
         x = x + self.drop(self.look(self.before_look(x), table))
         return x + self.drop(self.think(self.before_thought(x)))
 
@@ -158,7 +163,14 @@ class GPT(Model):
     conditions: ClassVar = frozenset({Label})
     likelihood: ClassVar = "exact"
     paper: ClassVar = "Radford et al. 2019, Language models are unsupervised multitask learners"
-    training_defaults: ClassVar = {"batch": 32, "rate": 2e-3, "weight_decay": 0.1, "beta2": 0.99, "warmup": 100, "final": 0.0}
+    training_defaults: ClassVar = {
+        "batch": 32,
+        "rate": 2e-3,
+        "weight_decay": 0.1,
+        "beta2": 0.99,
+        "warmup": 100,
+        "final": 0.0,
+    }
     presets: ClassVar = {
         "tiny": {"layers": 2, "heads": 2, "width": 32, "precision": "float32", "batch": 16, "rate": 5e-3, "warmup": 20},
         "nano": {
@@ -174,6 +186,7 @@ class GPT(Model):
 
     settings: GPTSettings
     form: Tokens
+    table: Tensor | None
 
     def __init__(self, settings: GPTSettings, form: Form, condition: Form | None = None) -> None:
         super().__init__(settings, form, condition)
@@ -205,6 +218,9 @@ class GPT(Model):
         """The window: at most so many symbols before the next one are used."""
         return self.form.length
 
+    def _each_layer(self) -> Iterator[Layer]:
+        return (cast(Layer, layer) for layer in self.layers)
+
     def _embed(self, tokens: Tensor, label: Tensor | None, first: int = 0) -> Tensor:
         """Vectors ``[batch, time, width]`` of symbols that stand at the window's places ``first …``."""
         x = self.symbol(tokens)
@@ -217,13 +233,14 @@ class GPT(Model):
             return None
         if condition is None:
             raise UsageError("no label was given", "one for each item: this model was fitted with labels", "Use --label")
-        return self.label(condition)[:, None]
+        label: Tensor = self.label(condition)
+        return label[:, None]
 
     def _window(self, tokens: Tensor, label: Tensor | None) -> Tensor:
         """The last layer's normalised vectors ``[batch, time, width]`` for one window, time ≤ ``reach``."""
         x = self.drop(self._embed(tokens, label))
         table = None if self.table is None else self.table[:, : tokens.shape[1]]
-        for layer in self.layers:
+        for layer in self._each_layer():
             x = layer(x, table)
         return self.last(x)
 
@@ -298,17 +315,17 @@ class GPT(Model):
 
     # ---- drawing
 
-    def sample(self, n: int, options: Settings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
         """Draw ``n`` items, symbol by symbol."""
         assert isinstance(options, Decoding)
         return generate(self, n, options, noise, condition=condition)
 
     def start(self, n: int, condition: Tensor | None = None) -> Cache:
         """An empty window for ``n`` items."""
-        first: Attention = self.layers[0].look
+        first = next(self._each_layer()).look
         shape = (len(self.layers), n, first.key_heads, self.reach, first.size)
         empty = self.symbol.weight.new_empty
-        return Cache(empty(shape), empty(shape), self._label(condition), [layer.bound() for layer in self.layers])
+        return Cache(empty(shape), empty(shape), self._label(condition), [layer.bound() for layer in self._each_layer()])
 
     @torch.no_grad()
     def step(self, tokens: Tensor, state: Cache) -> tuple[Tensor, Cache]:
@@ -371,7 +388,7 @@ class GPT(Model):
 
     # ---- explaining
 
-    def trace(self, options: Settings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
+    def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
         """Each symbol with its odds, and where every head looked: ``attention`` ``[layer, head, places read]``."""
         assert isinstance(options, Decoding)
 
@@ -380,7 +397,7 @@ class GPT(Model):
             x = self._embed(read, self._label(condition))
             table = None if self.table is None else self.table[:, : read.shape[1]]
             maps = []
-            for layer in self.layers:
+            for layer in self._each_layer():
                 maps.append(layer.look.maps(layer.before_look(x), table)[0, :, -1])
                 x = layer(x, table)
             return {"attention": torch.stack(maps), "read": read[0]}

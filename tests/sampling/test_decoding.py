@@ -63,7 +63,9 @@ def possible(form):
     return sorted(every)
 
 
-@pytest.mark.parametrize("options", [Decoding(), Decoding(temperature=0.6, top_k=3), Decoding(top_p=0.8), Decoding(min_p=0.2)])
+@pytest.mark.parametrize(
+    "options", [Decoding(), Decoding(temperature=0.6, top_k=3), Decoding(top_p=0.8), Decoding(min_p=0.2)]
+)
 def test_draws_follow_the_odds(items, options):
     drawn = generate(items, 20_000, options, ItemNoise(3, 20_000))
     rows, counts = drawn.unique(dim=0, return_counts=True)
@@ -206,7 +208,7 @@ def test_what_is_asked_wrongly_is_said(items, flow):
         generate(flow, 1, Decoding(), ItemNoise(0, 1), prompt=torch.tensor([4]))
     with pytest.raises(UsageError, match="temperature"):
         Decoding.of({"temperature": -1})
+    grid = Table(Tokens(4, 6))
+    grid.form = Grid(1, 2, 2)
     with pytest.raises(FormError, match="tokens"):
-        grid = Table(Tokens(4, 6))
-        grid.form = Grid(1, 2, 2)
         generate(grid, 1, Decoding(), ItemNoise(0, 1))
