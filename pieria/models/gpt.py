@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from pydantic import model_validator
@@ -34,18 +34,21 @@ from pieria.losses.symbols import cross_entropy, symbol_log_prob
 from pieria.models.contract import Losses, Model, Phase, Step
 from pieria.noise import Noise
 from pieria.sampling.decoding import Decoding, generate, trace_symbols
-from pieria.settings import Field, Settings
+from pieria.settings import Field
+from pieria.settings import Settings as AnySettings
 
 # the share of training windows that are read as if nothing stood before them, so that a model of a stream can begin one
 BEGINNINGS = 0.1
 
 
-class GPTSettings(Settings):
+class GPTSettings(AnySettings):
     """The network."""
 
     layers: int = Field(4, ge=1, description="how many times the places look at each other")
     heads: int = Field(4, ge=1, description="different looks at once in a layer")
-    key_heads: int | None = Field(None, ge=1, description="keys and values a layer, shared by groups of heads; heads if unset")
+    key_heads: int | None = Field(
+        None, ge=1, description="keys and values a layer, shared by groups of heads; heads if unset"
+    )
     width: int = Field(256, ge=2, description="features of a symbol's vector")
     hidden: float = Field(4.0, gt=0, description="features inside a layer's small network, as a multiple of width")
     positions: Literal["learned", "rotary"] = Field("rotary", description="how a place is known: a vector each, or a turn")
@@ -90,6 +93,7 @@ class Thought(nn.Module):
         return functional.silu(gate) * value
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[..., width]`` to the same shape."""
         return self.leave(self.bend(self.enter(x)))
 
 
@@ -112,8 +116,16 @@ class Layer(nn.Module):
         self.drop = nn.Dropout(settings.dropout)
 
     def forward(self, x: Tensor, table: Tensor | None) -> Tensor:
+        """``[batch, time, width]`` to the same shape."""
         x = x + self.drop(self.look(self.before_look(x), table))
         return x + self.drop(self.think(self.before_thought(x)))
+
+    def bound(self) -> tuple[Attention, Thought, tuple[Any, ...]]:
+        """The parts and the weights as a decoder reads them, looked up once and not at every symbol."""
+        look, think, one, two = self.look, self.think, self.before_look, self.before_thought
+        linear = (look.project.weight, look.project.bias, look.output.weight.t(), look.output.bias)
+        inner = (think.enter.weight, think.enter.bias, think.leave.weight.t(), think.leave.bias)
+        return look, think, (*linear, *inner, one.weight, getattr(one, "bias", None), two.weight, getattr(two, "bias", None))
 
 
 @dataclass
@@ -121,16 +133,25 @@ class Cache:
     """What a decoder keeps: keys and values of every place read, in tensors as large as the window from the start.
 
     Attributes:
-        kept: ``[layer, batch, 2 · key_heads, window, size]``, keys first.
+        keys: ``[layer, batch, key_heads, window, size]``.
+        values: the same shape.
         label: the condition's vector ``[batch, 1, width]`` or None.
+        layers: each layer's parts and weights, as `Layer.bound` gives them.
         symbols: what the window holds, as pieces of ``[batch, k]``.
         used: how many places of the window are filled.
     """
 
-    kept: Tensor
+    keys: Tensor
+    values: Tensor
     label: Tensor | None
+    layers: list[tuple[Attention, Thought, tuple[Any, ...]]]
     symbols: list[Tensor] = field(default_factory=list)
     used: int = 0
+
+
+def _onto(x: Tensor, h: Tensor, turned: Tensor, bias: Tensor | None) -> Tensor:
+    """x + h W + b in one product; ``turned`` is the transposed weight of a linear layer."""
+    return torch.addmm(x if bias is None else x + bias, h, turned)
 
 
 class GPT(Model):
@@ -142,7 +163,14 @@ class GPT(Model):
     conditions: ClassVar = frozenset({Label})
     likelihood: ClassVar = "exact"
     paper: ClassVar = "Radford et al. 2019, Language models are unsupervised multitask learners"
-    training_defaults: ClassVar = {"batch": 32, "rate": 2e-3, "weight_decay": 0.1, "beta2": 0.99, "warmup": 100, "final": 0.0}
+    training_defaults: ClassVar = {
+        "batch": 32,
+        "rate": 2e-3,
+        "weight_decay": 0.1,
+        "beta2": 0.99,
+        "warmup": 100,
+        "final": 0.0,
+    }
     presets: ClassVar = {
         "tiny": {"layers": 2, "heads": 2, "width": 32, "precision": "float32", "batch": 16, "rate": 5e-3, "warmup": 20},
         "nano": {
@@ -158,6 +186,7 @@ class GPT(Model):
 
     settings: GPTSettings
     form: Tokens
+    table: Tensor | None
 
     def __init__(self, settings: GPTSettings, form: Form, condition: Form | None = None) -> None:
         super().__init__(settings, form, condition)
@@ -189,6 +218,9 @@ class GPT(Model):
         """The window: at most so many symbols before the next one are used."""
         return self.form.length
 
+    def _each_layer(self) -> Iterator[Layer]:
+        return (cast(Layer, layer) for layer in self.layers)
+
     def _embed(self, tokens: Tensor, label: Tensor | None, first: int = 0) -> Tensor:
         """Vectors ``[batch, time, width]`` of symbols that stand at the window's places ``first …``."""
         x = self.symbol(tokens)
@@ -201,13 +233,14 @@ class GPT(Model):
             return None
         if condition is None:
             raise UsageError("no label was given", "one for each item: this model was fitted with labels", "Use --label")
-        return self.label(condition)[:, None]
+        label: Tensor = self.label(condition)
+        return label[:, None]
 
     def _window(self, tokens: Tensor, label: Tensor | None) -> Tensor:
         """The last layer's normalised vectors ``[batch, time, width]`` for one window, time ≤ ``reach``."""
         x = self.drop(self._embed(tokens, label))
         table = None if self.table is None else self.table[:, : tokens.shape[1]]
-        for layer in self.layers:
+        for layer in self._each_layer():
             x = layer(x, table)
         return self.last(x)
 
@@ -282,16 +315,17 @@ class GPT(Model):
 
     # ---- drawing
 
-    def sample(self, n: int, options: Settings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
         """Draw ``n`` items, symbol by symbol."""
         assert isinstance(options, Decoding)
         return generate(self, n, options, noise, condition=condition)
 
     def start(self, n: int, condition: Tensor | None = None) -> Cache:
         """An empty window for ``n`` items."""
-        first = self.layers[0].look
-        shape = (len(self.layers), n, 2 * first.key_heads, self.reach, first.size)
-        return Cache(self.symbol.weight.new_empty(shape), self._label(condition))
+        first = next(self._each_layer()).look
+        shape = (len(self.layers), n, first.key_heads, self.reach, first.size)
+        empty = self.symbol.weight.new_empty
+        return Cache(empty(shape), empty(shape), self._label(condition), [layer.bound() for layer in self._each_layer()])
 
     @torch.no_grad()
     def step(self, tokens: Tensor, state: Cache) -> tuple[Tensor, Cache]:
@@ -312,42 +346,49 @@ class GPT(Model):
     def _read(self, tokens: Tensor, state: Cache) -> Tensor:
         """Put ``tokens`` into the window; the last one's final vector ``[batch, width]``.
 
-        This is the network once more, without the calls of modules, which would take most of the time of one symbol.
+        The network once more, on the weights themselves: calling modules would take most of the time of one symbol.
         """
         n, k = tokens.shape
-        first, stop = state.used, state.used + tokens.shape[1]
+        first, stop = state.used, state.used + k
         table = None if self.table is None else self.table[:, first:stop]
         mask = None
         if first and k > 1:  # places already read are seen by all, the new ones by those after them
             mask = torch.ones(k, stop, dtype=torch.bool, device=tokens.device).tril(first)
-        key_heads = state.kept.shape[2] // 2
-        seen = state.kept[:, :, :, :stop]
-        keys, values = seen[:, :, :key_heads].unbind(0), seen[:, :, key_heads:].unbind(0)
-        new = state.kept[:, :, :, first:stop].transpose(2, 3).unbind(0)  # a layer: [batch, k, 2 · key_heads, size]
+        keys, values = state.keys[:, :, :, :stop].unbind(0), state.values[:, :, :, :stop].unbind(0)
+        new_keys = state.keys[:, :, :, first:stop].transpose(2, 3).unbind(0)  # a layer: [batch, k, key_heads, size]
+        new_values = state.values[:, :, :, first:stop].transpose(2, 3).unbind(0)
         x = self._embed(tokens, state.label, first).reshape(n * k, -1)
-        for place, layer in enumerate(self.layers):
-            look, think = layer.look, layer.think
-            projected = look.project(layer.before_look(x)).view(n, k, -1)
-            queries, new_keys, new_values = look.heads_of(projected, table)
-            new[place][:, :, :key_heads] = new_keys
-            new[place][:, :, key_heads:] = new_values
+        for place, (look, think, weights) in enumerate(state.layers):
+            project, project_bias, output, output_bias, enter, enter_bias, leave, leave_bias, *norms = weights
+            projected = functional.linear(self._norm(x, norms[0], norms[1]), project, project_bias)
+            queries, *pair = look.heads_of(projected.view(n, k, -1), table)
+            new_keys[place].copy_(pair[0])
+            new_values[place].copy_(pair[1])
             found = functional.scaled_dot_product_attention(
                 queries.transpose(1, 2),
                 keys[place],
                 values[place],
                 attn_mask=mask,
                 is_causal=mask is None and k > 1,
-                enable_gqa=key_heads != look.heads,
+                enable_gqa=look.key_heads != look.heads,
             )
-            x = x + look.output(found.transpose(1, 2).reshape(n * k, -1))
-            x = x + think(layer.before_thought(x))
+            if k > 1:
+                found = found.transpose(1, 2)
+            x = _onto(x, found.reshape(n * k, -1), output, output_bias)
+            inner = functional.linear(self._norm(x, norms[2], norms[3]), enter, enter_bias)
+            x = _onto(x, think.bend(inner), leave, leave_bias)
         state.symbols.append(tokens)
         state.used = stop
-        return self.last(x.view(n, k, -1)[:, -1])
+        return self.last(x if k == 1 else x.view(n, k, -1)[:, -1])
+
+    def _norm(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.settings.norm == "layer":
+            return functional.layer_norm(x, weight.shape, weight, bias, 1e-5)
+        return functional.rms_norm(x, weight.shape, weight, 1e-5)
 
     # ---- explaining
 
-    def trace(self, options: Settings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
+    def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
         """Each symbol with its odds, and where every head looked: ``attention`` ``[layer, head, places read]``."""
         assert isinstance(options, Decoding)
 
@@ -356,7 +397,7 @@ class GPT(Model):
             x = self._embed(read, self._label(condition))
             table = None if self.table is None else self.table[:, : read.shape[1]]
             maps = []
-            for layer in self.layers:
+            for layer in self._each_layer():
                 maps.append(layer.look.maps(layer.before_look(x), table)[0, :, -1])
                 x = layer(x, table)
             return {"attention": torch.stack(maps), "read": read[0]}

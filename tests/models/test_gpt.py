@@ -1,0 +1,242 @@
+"""GPT: what is streamed is what is scored, its probabilities add up, and its draws follow them."""
+
+import itertools
+
+import pytest
+import torch
+from scipy import stats
+
+from pieria.data.batch import Batch, mask_after_end
+from pieria.errors import FormError, UsageError
+from pieria.forms import Grid, Label, Tokens
+from pieria.models import weights
+from pieria.models.contract import Explains, Predicts, Scores, ScoresSymbols, Trains, abilities
+from pieria.models.gpt import GPT, GPTSettings
+from pieria.noise import ItemNoise, StepNoise
+from pieria.sampling.decoding import Decoding, generate
+
+VARIANTS = {
+    "default": {},
+    "learned": {"positions": "learned", "unit_queries": False, "bias": True},
+    "llama": {"norm": "rms", "activation": "swiglu", "key_heads": 2, "tied": False, "unit_queries": False},
+    "one key head": {"key_heads": 1, "activation": "relu2"},
+}
+
+
+def build(form, dtype=torch.float32, condition=None, spread=0.3, **settings):
+    """A network with weights large enough for its odds to differ from a uniform draw."""
+    model = GPT(GPTSettings(**{"layers": 2, "heads": 4, "width": 32, "precision": "float32", **settings}), form, condition)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * spread
+    return model.to(dtype).eval()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_cached_equals_uncached(variant, dtype, tolerance):
+    """Over random prefixes in random pieces, far beyond the window of 12."""
+    model = build(Tokens(11, 12), dtype, **VARIANTS[variant])
+    generator = torch.Generator().manual_seed(7)
+    tokens = torch.randint(0, 12, (3, 61), generator=generator)
+    with torch.no_grad():
+        expected = model.logits(tokens)
+        for _ in range(4):
+            state, read = model.start(3), 0
+            while read < 61:
+                k = min(
+                    int(torch.randint(1, 16, (), generator=generator)) if torch.rand((), generator=generator) < 0.3 else 1,
+                    61 - read,
+                )
+                logits, state = model.step(tokens[:, read : read + k], state)
+                read += k
+                assert float((logits - expected[:, read - 1]).abs().max()) <= tolerance * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 8])
+def test_the_window_follows_its_rule(window):
+    """Row t is computed from the symbols that the rule keeps, and from no others."""
+    model = build(Tokens(7, window), torch.float64)
+    tokens = torch.randint(0, 7, (1, 23), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        rows = model.logits(tokens)[0]
+        held = []
+        for place, symbol in enumerate(tokens[0].tolist()):
+            if len(held) == window:
+                held = held[window - window // 2 :]
+            held.append(symbol)
+            torch.testing.assert_close(rows[place], model.logits(torch.tensor([held]))[0, -1])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_place_sees_what_comes_after_it(variant):
+    model = build(Tokens(9, 8), torch.float64, **VARIANTS[variant])
+    tokens = torch.randint(0, 9, (2, 8), generator=torch.Generator().manual_seed(0))
+    changed = tokens.clone()
+    changed[:, 5] = (changed[:, 5] + 1) % 9
+    with torch.no_grad():
+        before, after = model.logits(tokens), model.logits(changed)
+    assert torch.equal(before[:, :5], after[:, :5])
+    assert (before[:, 5:] != after[:, 5:]).any(dim=-1).all()
+
+
+@pytest.mark.parametrize("end", [2, None])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_probabilities_of_all_items_add_up_to_one(variant, end):
+    form = Tokens(3, 6, end=end)
+    model = build(form, **VARIANTS[variant])
+    every = torch.tensor(list(itertools.product(range(3), repeat=6)))
+    if end is not None:  # one canonical padding of each
+        every = torch.where(mask_after_end(every, end), every, end).unique(dim=0)
+    mask = mask_after_end(every, end)
+    with torch.no_grad():
+        total = model.log_prob(Batch(every, mask=mask)).exp().sum()
+    assert float(total) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("end", [2, None])
+def test_draws_follow_the_probabilities(end):
+    form = Tokens(3, 5, end=end)
+    model = build(form)
+    drawn = generate(model, 20_000, Decoding(), ItemNoise(11, 20_000))
+    rows, counts = drawn.unique(dim=0, return_counts=True)
+    with torch.no_grad():
+        expected = 20_000 * model.log_prob(Batch(rows, mask=mask_after_end(rows, end))).exp()
+    large = expected >= 5
+    seen, wanted = counts[large].double(), expected[large]
+    seen = torch.cat([seen, 20_000 - seen.sum()[None]])
+    wanted = torch.cat([wanted, 20_000 - wanted.sum()[None]])
+    assert stats.chisquare(seen[wanted > 1e-3], wanted[wanted > 1e-3], sum_check=False).pvalue > 1e-3
+
+
+def test_scoring_reads_the_context_it_is_given():
+    model = build(Tokens(9, 16), torch.float64)
+    text = torch.randint(0, 9, (2, 14), generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        whole = model.symbol_log_prob(Batch(text))
+        # the first symbol was read after `begin`; read together with it as a context, the rest scores the same
+        begun = torch.cat([torch.full((2, 1), 9), text], dim=1)
+        part = model.symbol_log_prob(Batch(text[:, 6:], context=begun[:, :7]))
+    torch.testing.assert_close(part, whole[:, 6:])
+
+
+def test_masked_symbols_cost_nothing():
+    form = Tokens(5, 6, end=4)
+    model = build(form)
+    x = torch.tensor([[0, 1, 4, 4, 4, 4], [3, 2, 1, 0, 3, 2]])
+    mask = mask_after_end(x, 4)
+    with torch.no_grad():
+        scores = model.symbol_log_prob(Batch(x, mask=mask))
+        losses = model.loss(Batch(x, mask=mask), StepNoise(0, 0, "next symbol", 2))
+    assert (scores[~mask] == 0).all()
+    assert losses.count == 9
+    assert losses.unit == "symbols"
+    assert float(losses.loss) == pytest.approx(-float(scores.sum()) / 9, rel=1e-5)
+
+
+def test_a_tenth_of_the_windows_of_a_stream_begin_from_nothing(monkeypatch):
+    model = build(Tokens(5, 4))
+    read = []
+    monkeypatch.setattr(
+        model, "logits", lambda tokens, condition=None: (read.append(tokens), torch.zeros(*tokens.shape, 5))[1]
+    )
+    x = torch.zeros(4000, 4, dtype=torch.int64)
+    model.loss(Batch(x, context=x[:, :1]), StepNoise(0, 0, "next symbol", 4000))
+    assert float((read[0][:, 0] == 5).float().mean()) == pytest.approx(0.1, abs=0.02)
+    assert (read[0][:, 1:] == 0).all()
+
+
+def test_it_learns_a_planted_chain():
+    """The odds of a chain of order 1 are found to within 0.02 nats of its entropy rate."""
+    generator = torch.Generator().manual_seed(0)
+    odds = torch.tensor([[0.1, 0.8, 0.1], [0.05, 0.05, 0.9], [0.6, 0.2, 0.2]])
+    model = GPT(GPTSettings(layers=1, heads=2, width=16, precision="float32"), Tokens(3, 16))
+    optimiser = torch.optim.AdamW(model.groups()["all"], lr=1e-2)
+
+    def chain(n):
+        rows = [torch.zeros(n, dtype=torch.int64)]
+        for _ in range(16):
+            rows.append(torch.multinomial(odds[rows[-1]], 1, generator=generator)[:, 0])
+        return torch.stack(rows, dim=1)
+
+    (phase,) = model.phases()
+    for step in range(150):
+        text = chain(32)
+        optimiser.zero_grad()
+        phase.loss(Batch(text[:, 1:], context=text[:, :1]), StepNoise(0, step, phase.name, 32)).loss.backward()
+        optimiser.step()
+    text = chain(500)
+    truth = -odds[text[:, :-1], text[:, 1:]].log().mean()
+    with torch.no_grad():
+        found = -model.eval().symbol_log_prob(Batch(text[:, 1:], context=text[:, :1])).mean()
+    assert float(found - truth) < 0.02
+
+
+def test_bfloat16_training_agrees_with_float32():
+    form = Tokens(11, 32)
+    x = torch.randint(0, 11, (4, 33), generator=torch.Generator().manual_seed(0))
+    batch, noise = Batch(x[:, 1:], context=x[:, :1]), StepNoise(0, 0, "next symbol", 4)
+    for key_heads in (None, 2):
+        found = {}
+        for precision in ("float32", "bfloat16"):
+            model = build(form, spread=0.1, precision=precision, key_heads=key_heads).train()
+            loss = model.loss(batch, noise).loss
+            loss.backward()
+            found[precision] = (loss.item(), model.layers[0].look.project.weight.grad.flatten())
+        assert found["bfloat16"][0] == pytest.approx(found["float32"][0], rel=0.02)
+        assert float(torch.cosine_similarity(found["bfloat16"][1], found["float32"][1], dim=0)) > 0.98
+
+
+def test_labels_condition_it():
+    form, labels = Tokens(4, 5, end=3), Label(("soft", "loud"))
+    model = build(form, condition=labels)
+    classes = torch.tensor([0, 1, 0, 1])
+    drawn = model.sample(4, Decoding(), ItemNoise(0, 4), condition=classes)
+    assert drawn.shape == (4, 5)
+    with torch.no_grad():
+        odds = model.logits(torch.full((2, 1), form.begin), torch.tensor([0, 1]))
+    assert not torch.equal(odds[0], odds[1])
+    with pytest.raises(UsageError, match="no label"):
+        model.sample(1, Decoding(), ItemNoise(0, 1))
+
+
+def test_the_trace_ends_with_the_sample_and_its_attention_adds_up():
+    for form in (Tokens(6, 9, end=2), Tokens(6, 9)):
+        model = build(form, positions="learned", unit_queries=False, key_heads=2)
+        steps = list(model.trace(Decoding(), ItemNoise(4, 1)))
+        assert torch.equal(steps[-1].x, model.sample(1, Decoding(), ItemNoise(4, 1)))
+        for place, step in enumerate(steps):
+            assert step.data["attention"].shape == (2, 4, place + 1)
+            torch.testing.assert_close(step.data["attention"].sum(-1), torch.ones(2, 4))
+
+
+@pytest.mark.parametrize("preset", GPT.presets)
+def test_presets_build_and_come_back_from_their_file(preset, tmp_path):
+    chosen = {name: value for name, value in GPT.presets[preset].items() if name in GPTSettings.model_fields}
+    model = GPT(GPTSettings.of(chosen), Tokens(65, 16)).eval()
+    weights.save(model, tmp_path / "model.safetensors")
+    again = weights.load(tmp_path / "model.safetensors")
+    assert torch.equal(model.sample(2, Decoding(), ItemNoise(0, 2)), again.sample(2, Decoding(), ItemNoise(0, 2)))
+
+
+def test_its_abilities():
+    model = build(Tokens(5, 4))
+    for ability in (Trains, Scores, ScoresSymbols, Predicts, Explains):
+        assert isinstance(model, ability)
+    assert abilities(model) == ["scores", "predicts", "explains"]
+
+
+def test_what_is_asked_wrongly_is_said():
+    with pytest.raises(FormError, match="learns from tokens"):
+        GPT(GPTSettings(), Grid(1, 8, 8))
+    with pytest.raises(UsageError, match="not a multiple of heads"):
+        GPTSettings.of({"width": 30, "heads": 4})
+    with pytest.raises(UsageError, match="not a multiple of key_heads"):
+        GPTSettings.of({"heads": 4, "key_heads": 3})
+    with pytest.raises(UsageError, match="even number"):
+        GPTSettings.of({"width": 12, "heads": 4})
+    model = build(Tokens(5, 4, end=4))
+    with pytest.raises(FormError, match="at most 4"):
+        model.log_prob(Batch(torch.zeros(1, 5, dtype=torch.int64)))
+    with pytest.raises(UsageError, match="no symbols to read"):
+        model.step(torch.zeros(1, 0, dtype=torch.int64), model.start(1))
