@@ -18,11 +18,11 @@ from functools import lru_cache
 from pieria import registry
 from pieria.errors import unknown
 from pieria.models.contract import Model
-from pieria.testing.cases import CASES, case
+from pieria.testing.cases import CASES, Case, case
 from pieria.testing.checks import CHECKS, Result, Skipped
 from pieria.testing.subject import Subject, fitting
 
-__all__ = ["CASES", "CHECKS", "Result", "Skipped", "Subject", "ask", "check_model", "questions", "run_checks"]
+__all__ = ["CASES", "CHECKS", "Case", "Result", "Skipped", "Subject", "ask", "case", "check_model", "questions", "run_checks"]
 
 
 def _family(family: type[Model] | str) -> type[Model]:

@@ -1,6 +1,8 @@
 """A family on one case: trained once, then asked many questions."""
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +23,10 @@ from pieria.testing.cases import CASES, Case, case
 from pieria.training.loop import learn
 from pieria.training.plan import Plan
 
-STEPS, BATCH = 600, 64
+# what a gradient family may use: enough for these forms, at a rate that suits a small network (a preset's own goes first)
+STEPS = {"exact": 600, "bound": 1000, "estimate": 1000, "pseudo": 1000, "none": 1000}
+USUAL = {"rate": 4e-3, "warmup": 20}
+FIXED = {"batch": 64, "evaluate_every": 0, "seed": 0, "device": "cpu"}
 
 
 @dataclass(eq=False)
@@ -37,14 +42,11 @@ class Subject:
         torch.manual_seed(0)
         return self.family(self.family.Settings.of(mine), form or self.case.form, self.case.condition)
 
-    def learned_from(self, train: Examples, steps: int = STEPS, validation: Examples | None = None) -> Model:
+    def learned_from(self, train: Examples, steps: int | None = None, validation: Examples | None = None) -> Model:
         """A new model that learned from ``train``; the caller's random state is as it was."""
         _, training = preset(self.family, "tiny")
-        plan = Plan.layered(
-            self.family.training_defaults,
-            training,
-            {"steps": steps, "batch": BATCH, "evaluate_every": 0, "seed": 0, "device": "cpu"},
-        )
+        budget = {"steps": steps or STEPS[self.family.likelihood]}
+        plan = Plan.layered(self.family.training_defaults, USUAL, training, FIXED, budget)
         with torch.random.fork_rng(devices=[]):
             model = self.untrained()
             learn(model, train, validation, plan)
@@ -98,8 +100,9 @@ class Subject:
     @cached_property
     def folder(self) -> Path:
         """A place for files, removed with the subject."""
-        self._folder = tempfile.TemporaryDirectory()
-        return Path(self._folder.name)
+        path = Path(tempfile.mkdtemp(prefix="pieria-"))
+        weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
+        return path
 
     @property
     def estimates(self) -> bool:
