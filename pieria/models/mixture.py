@@ -1,0 +1,484 @@
+"""A mixture: each item comes from one of K simple laws, in which its values are independent (or jointly Gaussian).
+
+    p(x) = Σ_k π_k · Π_d p(x_d | k)
+
+A component is a kind of item: a digit in one hand, a kind of customer. Numbers are Gaussian, categories and few levels have
+a table of odds, many ordered levels (8-bit pictures) are a Gaussian seen through its bins, whose outer ones take the tails,
+with one draw in a thousand from anywhere. All of it is learned by expectation-maximisation: say how much each component
+answers for each item, then fit each component to its share. Starts are spread by k-means++, first answers are blurred
+(deterministic annealing), and of several starts the one with the best objective on the training data is kept.
+
+Exact and quick, and the yardstick of rows and small pictures. It does not learn how parts combine: what no component has
+seen in one piece it cannot make. With one component the columns are independent, which is the cheapest baseline of all.
+
+Papers: Dempster, Laird and Rubin (1977), EM; Arthur and Vassilvitskii (2007), k-means++; Ueda and Nakano (1998), annealing.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.linalg import solve_triangular
+from scipy.sparse import csr_array
+from scipy.special import log_softmax, logsumexp, ndtr, softmax
+from torch import Tensor
+
+from pieria.data.batch import Batch, check
+from pieria.errors import FormError, TrainingError, UsageError
+from pieria.forms import Form, Grid, Row
+from pieria.models.contract import Model, NoOptions, Step
+from pieria.noise import Noise, StepNoise
+from pieria.settings import Field, Settings
+
+Array = np.ndarray
+MANY = 32  # ordered levels beyond which a table of odds would have too little data for each entry
+STRAY = 1e-3  # share of a binned Gaussian that may lie anywhere: one odd pixel must not cost hundreds of nats
+AT_ONCE = 1 << 22  # numbers held while a block of columns is worked on: bounds memory
+NARROW = 1e-6  # a column that never varies still has this variance: a density needs a width
+STEPS_OF_ANNEALING = 15
+
+
+class MixtureSettings(Settings):
+    """Hyperparameters of `Mixture`."""
+
+    components: int = Field(50, ge=1, description="simple laws that are mixed; 1 makes all columns independent")
+    covariance: Literal["diagonal", "full"] = Field(
+        "diagonal", description="full: the numbers of a component vary together (rows without missing numbers, small pictures)"
+    )
+    smoothing: float = Field(
+        1.0, gt=0, description="each component sees so many items more than it has, which look like the whole data's average"
+    )
+    restarts: int = Field(3, ge=1, description="starts, of which the one with the best training objective is kept")
+    anneal: float = Field(
+        0.3, gt=0, le=1, description="power to which a start first raises its odds, so that answers are blurred; 1 is plain EM"
+    )
+    iterations: int = Field(100, ge=1, description="passes of plain EM at most")
+    tolerance: float = Field(1e-4, ge=0, description="gain in nats an item below which EM stops")
+    items: int = Field(20_000, ge=1, description="EM learns from so many items at most, evenly spaced over the data")
+    first_start: int = Field(0, ge=0, description="number of the first start; another number gives other starts")
+
+
+class Mixture(Model):
+    """A finite mixture over `Row` or `Grid`, with exact likelihood.
+
+    Missing values count through their own column (a coin of each component); the value beside it does not count.
+
+    >>> from pieria.noise import ItemNoise
+    >>> model = Mixture(MixtureSettings(components=2), Grid(1, 2, 2, levels=2))
+    >>> model.estimate(lambda: [Batch(torch.tensor([[[[0, 1], [1, 0]]], [[[1, 0], [0, 1]]]]))])
+    >>> tuple(model.sample(5, NoOptions(), ItemNoise(0, 5)).shape)
+    (5, 1, 2, 2)
+    """
+
+    Settings = MixtureSettings
+    Sampling = NoOptions
+    consumes = frozenset({Row, Grid})
+    likelihood = "exact"
+    holds_data = False
+    presets = {
+        "tiny": {"components": 4, "restarts": 2},
+        "independent": {"components": 1, "restarts": 1, "anneal": 1.0},
+        "default": {},
+        "large": {"components": 100, "restarts": 5},
+    }
+    paper = "Dempster, Laird and Rubin 1977, Maximum likelihood from incomplete data via the EM algorithm"
+
+    log_weights: Tensor
+    mean: Tensor
+    variance: Tensor
+    odds: Tensor
+
+    def __init__(self, settings: Settings, form: Form, condition: Form | None = None) -> None:
+        super().__init__(settings, form, condition)
+        self.s: MixtureSettings = self.settings
+        self.numbers, self.codes, self.levels = _columns(form)
+        self.binned = isinstance(form, Grid) and form.levels is not None and form.ordered and form.levels > MANY
+        self.flags = _flags(form) if isinstance(form, Row) else {}
+        self.full = self.s.covariance == "full"
+        if self.full and (self.binned or not len(self.numbers) or any(place in self.flags for place in self.numbers)):
+            raise UsageError(
+                "covariance=full was asked for data without numbers, with levels, or with missing numbers",
+                "numbers that are all there",
+                "Leave covariance at diagonal",
+            )
+        k, wide = self.s.components, len(self.codes) if self.binned else len(self.numbers)
+        self.offsets = np.concatenate([[0], np.cumsum(self.levels)]).astype(np.int64)
+        self.register_buffer("log_weights", torch.full((k,), -np.log(k), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(wide, k, dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(*((k, wide, wide) if self.full else (wide, k)), dtype=torch.float64))
+        if self.full:
+            self.variance[:] = torch.eye(wide, dtype=torch.float64)
+        cells = 0 if self.binned else int(self.offsets[-1])
+        flat = -np.log(np.repeat(self.levels, self.levels))[:cells, None] * np.ones((1, k))
+        self.register_buffer("odds", torch.from_numpy(flat))
+        self.objective: list[float] = []
+
+    # ---- expectation-maximisation ------------------------------------------------------------------------------------
+
+    def estimate(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Fit by EM; ``self.objective`` is then the smoothed log-likelihood after each pass of the start that was kept."""
+        items = self._collected(batches)
+        values, seen, codes = self._split(items)
+        count = seen.sum(axis=0) + NARROW
+        centre = values.sum(axis=0) / count
+        spread = np.maximum((values**2).sum(axis=0) / count - centre**2, NARROW)
+        base = np.concatenate([_shares(codes[:, j], many) for j, many in enumerate(self.levels)] or [np.empty(0)])
+        if self.binned:
+            centre, spread = codes.mean(axis=0), np.maximum(codes.var(axis=0), 1 / 12)
+        self._prior = (centre, spread, base)
+        best: tuple[float, list[float], dict[str, Tensor]] | None = None
+        for start in range(self.s.first_start, self.s.first_start + self.s.restarts):
+            history = self._climb(values, seen, codes, start)
+            if best is None or history[-1] > best[0]:
+                best = (history[-1], history, {name: buffer.clone() for name, buffer in self.named_buffers()})
+        assert best is not None
+        self.objective = best[1]
+        for name, buffer in self.named_buffers():
+            buffer.copy_(best[2][name])
+        del self._prior
+
+    def _collected(self, batches: Callable[[], Iterable[Batch]]) -> Array:
+        total = sum(len(batch) for batch in batches())
+        if not total:
+            raise TrainingError("the mixture was given no items", "at least one", "Give it some data")
+        keep = np.unique(np.linspace(0, total - 1, min(total, self.s.items)).astype(np.int64))
+        found, begun = [], 0
+        for batch in batches():
+            self._check(batch.x)
+            here = keep[(keep >= begun) & (keep < begun + len(batch))] - begun
+            rows = batch.x[torch.from_numpy(here)].cpu().flatten(1).numpy()
+            small = isinstance(self.form, Grid) and self.form.levels is not None and self.form.levels <= 256
+            found.append(rows.astype(np.uint8) if small else rows)
+            begun += len(batch)
+        return np.concatenate(found)
+
+    def _climb(self, values: Array, seen: Array, codes: Array, start: int) -> list[float]:
+        """EM from one start; the smoothed objective before each pass of plain EM, and after the last."""
+        self._maximise(values, seen, codes, self._spread_out(values, codes, start), first=True)
+        for power in np.geomspace(self.s.anneal, 1, STEPS_OF_ANNEALING, endpoint=False) if self.s.anneal < 1 else ():
+            self._maximise(values, seen, codes, softmax(power * self._joint(values, seen, codes), axis=1))
+        history: list[float] = []
+        for _ in range(self.s.iterations + 1):
+            joint = self._joint(values, seen, codes)
+            history.append(float(logsumexp(joint, axis=1).sum()) + self._log_prior())
+            if len(history) > 1 and history[-1] - history[-2] < self.s.tolerance * len(joint):
+                break
+            if len(history) <= self.s.iterations:
+                self._maximise(values, seen, codes, softmax(joint, axis=1))
+        return history
+
+    def _spread_out(self, values: Array, codes: Array, start: int) -> Array:
+        """k-means++: each next centre is an item, drawn by its squared distance to the nearest; answers ``[item, k]``."""
+        centre, spread, _ = self._prior
+        uniform = StepNoise(self.s.first_start, start, "start", 1).uniform("centres", (self.s.components,))[0].double().numpy()
+        nearest, distance = np.zeros(len(codes), np.int64), np.ones(len(codes))
+        for k, toss in enumerate(uniform):
+            passed = np.cumsum(distance if distance.any() else np.ones_like(distance))
+            item = min(int(np.searchsorted(passed, toss * passed[-1], side="right")), len(passed) - 1)
+            if self.binned:
+                # levels are small whole numbers: their differences are taken in single precision to save memory
+                apart = ((codes.astype(np.float32) - codes[item]) ** 2 / spread.astype(np.float32)).sum(axis=1)
+            else:
+                apart = (codes != codes[item]).sum(axis=1) + ((values - values[item]) ** 2 / spread).sum(axis=1)
+            closer = (apart < distance) | (k == 0)
+            nearest[closer], distance = k, np.where(closer, apart, distance)
+        return np.eye(self.s.components)[nearest]
+
+    def _joint(self, values: Array, seen: Array, codes: Array) -> Array:
+        """``log π_k + log p(x | k)``, ``[item, k]``; numbers count where ``seen``, codes where they are not -1."""
+        joint = np.tile(self.log_weights.numpy(), (len(codes), 1))
+        if self.full:
+            joint += self._gaussians(values, seen)
+        elif len(self.numbers):
+            mean, precise = self.mean.numpy(), 1 / self.variance.numpy()
+            joint -= 0.5 * (values**2 @ precise - 2 * values @ (mean * precise))
+            joint -= 0.5 * seen @ (mean**2 * precise + np.log(2 * np.pi / precise))
+        for block in self._blocks(len(codes)):
+            table = self._bins(block)[0].reshape(-1, self.s.components) if self.binned else self._cells(block)
+            joint += self._indicator(codes, block) @ table
+        return joint
+
+    def _maximise(self, values: Array, seen: Array, codes: Array, answers: Array, first: bool = False) -> None:
+        """Fit each component to the items that it answers for (``[item, k]``) and to the average ones of smoothing."""
+        extra = self.s.smoothing
+        centre, spread, base = self._prior
+        share = (answers.sum(axis=0) + extra) / (len(answers) + extra * self.s.components)
+        self.log_weights.copy_(torch.from_numpy(np.log(share)))
+        if len(self.numbers):
+            count = seen.T @ answers + extra
+            mean = (values.T @ answers + extra * centre[:, None]) / count
+            self.mean.copy_(torch.from_numpy(mean))
+            if self.full:
+                for k in range(self.s.components):
+                    apart, away = values - mean[:, k], mean[:, k] - centre
+                    scatter = (apart * answers[:, k, None]).T @ apart + extra * (np.outer(away, away) + np.diag(spread))
+                    self.variance[k] = torch.from_numpy(scatter / count[0, k])
+            else:
+                scatter = (values**2).T @ answers - 2 * mean * (values.T @ answers) + mean**2 * (count - extra)
+                scatter = np.maximum(scatter, 0) + extra * ((mean - centre[:, None]) ** 2 + spread[:, None])
+                self.variance.copy_(torch.from_numpy(scatter / count))
+        for block in self._blocks(len(codes)):
+            counts = self._indicator(codes, block).T @ answers  # [cell, k]
+            if self.binned:
+                self._maximise_bins(block, counts.reshape(-1, self.form.levels, self.s.components), first)
+                continue
+            place = slice(self.offsets[block.start], self.offsets[block.stop])
+            counts = counts + extra * base[place, None]
+            begins = (self.offsets[block] - self.offsets[block.start]).astype(np.int64)
+            total = np.repeat(np.add.reduceat(counts, begins, axis=0), self.levels[block], axis=0)
+            self.odds[place] = torch.from_numpy(np.log(counts / total))
+
+    def _log_prior(self) -> float:
+        """What smoothing adds to the log-likelihood: the average items' expected log-probability under each component."""
+        centre, spread, base = self._prior
+        prior = self.log_weights.sum().item()
+        mean, variance = self.mean.numpy(), self.variance.numpy()
+        if self.full:
+            away = mean - centre[:, None]
+            for k in range(self.s.components):
+                whole = np.outer(away[:, k], away[:, k]) + np.diag(spread)
+                prior -= 0.5 * (np.linalg.slogdet(variance[k])[1] + np.trace(np.linalg.solve(variance[k], whole)))
+        elif len(mean):
+            away = (mean - centre[:, None]) ** 2 + spread[:, None]
+            prior -= 0.5 * float((np.log(variance) + away / variance).sum())
+        if len(self.odds):
+            prior += float((base[:, None] * self.odds.numpy()).sum())
+        return self.s.smoothing * prior
+
+    # ---- many ordered levels: a Gaussian seen through bins ------------------------------------------------------------
+
+    def _bins(self, block: slice) -> tuple[Array, Array, Array, Array]:
+        """For columns of ``block``: log-odds of each level ``[column, level, k]``; the share that the Gaussian has in it;
+        the first two moments, in standard units, of the number that it hides there.
+        """
+        mean, deviation = self.mean.numpy()[block, None, :], np.sqrt(self.variance.numpy()[block, None, :])
+        edges = (np.arange(1, self.form.levels)[None, :, None] - 0.5 - mean) / deviation
+        density = np.exp(-0.5 * edges**2) / np.sqrt(2 * np.pi)
+        pad = [(0, 0), (1, 1), (0, 0)]
+        below = np.pad(ndtr(edges), pad, constant_values=((0, 0), (0, 1), (0, 0)))
+        above = np.pad(ndtr(-edges), pad, constant_values=((0, 0), (1, 0), (0, 0)))
+        # in the right tail the difference of what lies above is exact, in the left tail that of what lies below
+        mass = np.where(below[:, :-1] > 0.5, above[:, :-1] - above[:, 1:], below[:, 1:] - below[:, :-1])
+        heard = (1 - STRAY) * mass
+        odds = heard + STRAY / self.form.levels
+        density, slope = np.pad(density, pad), np.pad(edges * density, pad)
+        safe = np.maximum(mass, 1e-290)
+        first = np.where(mass > 1e-290, (density[:, :-1] - density[:, 1:]) / safe, 0.0)
+        second = np.where(mass > 1e-290, 1 + (slope[:, :-1] - slope[:, 1:]) / safe, 0.0)
+        return np.log(odds), heard / odds, first, second
+
+    def _maximise_bins(self, block: slice, counts: Array, first_time: bool) -> None:
+        """Exact EM for the number hidden behind each level: its expected moments stand in for it."""
+        centre, spread = (part[block, None] for part in self._prior[:2])
+        extra = self.s.smoothing
+        if first_time:
+            level = np.arange(self.form.levels)[None, :, None]
+            total = counts.sum(axis=1) + extra
+            mean = ((counts * level).sum(axis=1) + extra * centre) / total
+            scatter = (counts * (level - mean[:, None, :]) ** 2).sum(axis=1)
+        else:
+            _, share, first, second = self._bins(block)
+            old, deviation = self.mean.numpy()[block], np.sqrt(self.variance.numpy()[block])
+            heard = counts * share
+            total = heard.sum(axis=1) + extra
+            moment = deviation * (heard * first).sum(axis=1)
+            mean = ((total - extra) * old + moment + extra * centre) / total
+            away = old - mean
+            scatter = deviation**2 * (heard * second).sum(axis=1) + 2 * away * moment + away**2 * (total - extra)
+        scatter = np.maximum(scatter, 0) + extra * ((mean - centre) ** 2 + spread)
+        self.mean[block], self.variance[block] = torch.from_numpy(mean), torch.from_numpy(scatter / total)
+
+    # ---- columns -----------------------------------------------------------------------------------------------------
+
+    def _split(self, items: Array, known: Array | None = None) -> tuple[Array, Array, Array]:
+        """Numbers (0 where missing or not ``known``), where they are seen, and codes (-1 where missing or not known)."""
+        there = np.ones(items.shape, dtype=bool) if known is None else known.copy()
+        for place, flag in self.flags.items():
+            there[:, place] &= ~(there[:, flag] & (items[:, flag] == 1))
+        seen = there[:, self.numbers].astype(np.float64)
+        values = np.where(seen > 0, items[:, self.numbers], 0).astype(np.float64)
+        if known is None and items.dtype == np.uint8:
+            return values, seen, items
+        return values, seen, np.where(there[:, self.codes], items[:, self.codes], -1).astype(np.int64)
+
+    def _blocks(self, count: int) -> Iterator[slice]:
+        """Runs of code columns small enough to be worked on at once."""
+        if len(self.codes):
+            cost = int(self.levels.max()) * (self.s.components if self.binned else 1) + count
+            width = max(1, AT_ONCE // cost)
+            for begin in range(0, len(self.codes), width):
+                yield slice(begin, min(begin + width, len(self.codes)))
+
+    def _cells(self, block: slice) -> Array:
+        table: Array = self.odds.numpy()[self.offsets[block.start] : self.offsets[block.stop]]
+        return table
+
+    def _indicator(self, codes: Array, block: slice) -> Array | csr_array:
+        """1 in the cell of each code, ``[item, cell]``: a product with it looks up and sums, its transpose counts."""
+        part = codes[:, block]
+        begins = self.offsets[block] - self.offsets[block.start]
+        there = np.ones(part.shape, dtype=bool) if part.dtype == np.uint8 else part >= 0
+        cells = (part.astype(np.int64) + begins)[there]
+        ends = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
+        shape = (len(part), int(self.offsets[block.stop] - self.offsets[block.start]))
+        sparse = csr_array((np.ones(len(cells)), cells, ends), shape=shape)
+        return sparse.toarray() if self.levels.max() <= 4 else sparse  # dense products are quicker where ones are many
+
+    def _gaussians(self, values: Array, seen: Array) -> Array:
+        """Log-density under each full Gaussian of the numbers that are seen, ``[item, k]``."""
+        found = np.zeros((len(values), self.s.components))
+        patterns, which = np.unique(seen > 0, axis=0, return_inverse=True)
+        for number, there in enumerate(patterns):
+            rows = which.reshape(-1) == number
+            for k in range(self.s.components):
+                factor = np.linalg.cholesky(self.variance.numpy()[k][np.ix_(there, there)])
+                apart = solve_triangular(factor, (values[rows][:, there] - self.mean.numpy()[there, k]).T, lower=True)
+                found[rows, k] = -0.5 * ((apart**2).sum(axis=0) + there.sum() * np.log(2 * np.pi))
+                found[rows, k] -= np.log(np.diag(factor)).sum()
+        return found
+
+    def _check(self, x: Tensor) -> None:
+        check(self.form, x)
+        if isinstance(self.form, Grid) and tuple(x.shape[1:]) != self.form.shape:
+            raise FormError(
+                f"pictures of {tuple(x.shape[1:])}",
+                f"{self.form.shape}: a mixture knows each place by itself",
+                "Cut or resize them, or fit again",
+            )
+
+    # ---- asking and drawing ------------------------------------------------------------------------------------------
+
+    def log_prob(self, batch: Batch) -> Tensor:
+        """Nats of each item, float64 ``[batch]``: a density for numbers, a probability for levels and categories."""
+        self._check(batch.x)
+        return torch.from_numpy(logsumexp(self._joint(*self._split(batch.x.cpu().flatten(1).numpy())), axis=1))
+
+    def sample(self, n: int, options: Settings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+        """Draw a component for each item, then its values."""
+        return self._draw(self._component(np.tile(self.log_weights.numpy(), (n, 1)), noise), noise)
+
+    def fill(self, x: Tensor, mask: Tensor, options: Settings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+        """``x`` with everything redrawn where ``mask`` is False, from the law given what is there."""
+        self._check(x)
+        items, known = x.cpu().flatten(1).numpy(), mask.cpu().flatten(1).numpy().copy()
+        for place, flag in self.flags.items():
+            known[:, flag] |= known[:, place]  # a value that is given is not missing, and says so through its flag
+        joint = self._joint(*self._split(items, known))
+        return self._draw(self._component(joint, noise), noise, items, known)
+
+    def _component(self, joint: Array, noise: Noise) -> Array:
+        passed = np.cumsum(softmax(joint, axis=1), axis=1)
+        toss = noise.uniform("component").double().numpy()
+        return np.minimum((toss[:, None] >= passed).sum(axis=1), self.s.components - 1)
+
+    def _draw(self, component: Array, noise: Noise, items: Array | None = None, known: Array | None = None) -> Tensor:
+        """Items of these components; what is ``known`` stays as it is."""
+        width = len(self.numbers) + len(self.codes)
+        drawn = np.zeros((len(component), width))
+        if len(self.numbers):
+            normal = noise.normal("number", (len(self.numbers),)).double().numpy()
+            drawn[:, self.numbers] = self._numbers(component, normal, items, known)
+        if self.binned:
+            normal = noise.normal("number", (width,)).double().numpy()
+            hidden = self.mean.numpy()[:, component].T + np.sqrt(self.variance.numpy()[:, component].T) * normal
+            stray = noise.uniform("stray", (width,)).double().numpy() / STRAY
+            anywhere = np.floor(stray * self.form.levels)
+            drawn = np.where(stray < 1, anywhere, np.clip(np.rint(hidden), 0, self.form.levels - 1))
+        elif len(self.codes):
+            toss = noise.uniform("code", (len(self.codes),)).double().numpy()
+            for j, place in enumerate(self.codes):
+                passed = np.cumsum(np.exp(self._cells(slice(j, j + 1))), axis=0)[:, component]
+                drawn[:, place] = np.minimum((toss[:, j] >= passed).sum(axis=0), self.levels[j] - 1)
+        if items is not None and known is not None:
+            drawn = np.where(known, items, drawn)
+        for place, flag in self.flags.items():
+            drawn[drawn[:, flag] == 1, place] = 0
+        shape = self.form.shape if isinstance(self.form, Grid) else (width,)
+        whole = isinstance(self.form, Grid) and self.form.levels is not None
+        return torch.from_numpy(drawn).to(torch.int64 if whole else torch.float32).reshape(-1, *shape)
+
+    def _numbers(self, component: Array, normal: Array, items: Array | None, known: Array | None) -> Array:
+        mean = self.mean.numpy()[:, component].T
+        if not self.full:
+            drawn: Array = mean + np.sqrt(self.variance.numpy()[:, component].T) * normal
+            return drawn
+        drawn = np.empty_like(mean)
+        for row, k in enumerate(component):
+            there = np.zeros(len(self.numbers), bool) if known is None else known[row, self.numbers]
+            variance = self.variance.numpy()[k]
+            rest, here = np.ix_(~there, there), np.ix_(there, there)
+            middle, spread = mean[row, ~there], variance[np.ix_(~there, ~there)]
+            if items is not None and there.any():
+                pull = np.linalg.solve(variance[here], variance[rest].T).T  # of what is known on what is not
+                middle = middle + pull @ (items[row, self.numbers][there] - mean[row, there])
+                spread = spread - pull @ variance[rest].T
+            drawn[row, there] = 0
+            if len(middle):
+                drawn[row, ~there] = middle + np.linalg.cholesky(spread) @ normal[row, ~there]
+        return drawn
+
+    def trace(self, options: Settings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
+        """A component is chosen; what is typical of it; a draw from it."""
+        weights = self.log_weights.exp()
+        component = self._component(self.log_weights.numpy()[None, :], noise)
+        k = int(component[0])
+        yield Step(
+            f"component {k} is chosen",
+            note=f"It answers for {float(weights[k]):.1%} of the items.",
+            data={"weights": weights, "component": torch.tensor(k)},
+        )
+        yield Step(f"what is typical of component {k}", self._typical(k), "Each value by itself at its mean or mode.")
+        yield Step("a draw from it", self._draw(component, noise), "Each value varies around that, independently of others.")
+
+    def _typical(self, k: int) -> Tensor:
+        """A component's means and most probable codes, as one item."""
+        item = np.zeros((1, len(self.numbers) + len(self.codes)))
+        if self.binned:
+            item[0] = np.clip(np.rint(self.mean.numpy()[:, k]), 0, self.form.levels - 1)
+        else:
+            item[0, self.numbers] = self.mean.numpy()[:, k]
+            item[0, self.codes] = [self._cells(slice(j, j + 1))[:, k].argmax() for j in range(len(self.codes))]
+        known = np.ones(item.shape, dtype=bool)
+        return self._draw(np.array([k]), _Nothing(), item, known)
+
+
+class _Nothing(Noise):
+    """No noise: what draws from it gets zeros."""
+
+    size = 1
+
+    def normal(self, name: str, shape: tuple[int, ...] = (), step: int = 0) -> Tensor:  # type: ignore[override]
+        return torch.zeros(1, *shape)
+
+    uniform = normal  # type: ignore[assignment]
+
+
+def _columns(form: Form) -> tuple[Array, Array, Array]:
+    """The places of numbers, those of codes, and how many levels each code has."""
+    if isinstance(form, Row):
+        kinds = [column.kind for column in form.columns]
+        numbers = [place for place, kind in enumerate(kinds) if kind in ("number", "integer")]
+        codes = [place for place, kind in enumerate(kinds) if kind in ("category", "missing")]
+        levels = [form.columns[place].levels or 2 for place in codes]
+    else:
+        assert isinstance(form, Grid)
+        places = list(range(form.channels * form.height * form.width))
+        numbers, codes = (places, []) if form.levels is None else ([], places)
+        levels = [form.levels or 0] * len(codes)
+    return np.array(numbers, np.int64), np.array(codes, np.int64), np.array(levels, np.int64)
+
+
+def _flags(form: Row) -> dict[int, int]:
+    """For each column that may be missing, the place of the column that says so."""
+    found = {place: form.missing_of(place) for place in range(len(form.columns)) if form.columns[place].kind != "missing"}
+    return {place: flag for place, flag in found.items() if flag is not None}
+
+
+def _shares(codes: Array, levels: int) -> Array:
+    """How often each code occurs in all data, never 0: what the average item looks like."""
+    counts = np.bincount(codes[codes >= 0] if codes.dtype != np.uint8 else codes, minlength=levels) + 0.5
+    return counts / counts.sum()
+
+
+MODEL = Mixture
