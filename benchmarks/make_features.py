@@ -143,8 +143,17 @@ def train(root: Path, out: Path, epochs: int = 18, size: int = 128, seed: int = 
             right += float((done(features).argmax(1) == kind).sum() + (shown(features).argmax(1) == y[rows]).sum()) / 2
             seen += size
         print(f"epoch {epoch + 1}: {right / seen:.3f} right, {time.perf_counter() - begun:.0f} s", flush=True)
+    standardise(network, x)
     save_file(network.state_dict(), str(out))
     print(f"{out}: {out.stat().st_size} bytes")
+
+
+def standardise(network: FeatureNetwork, x: Tensor) -> None:
+    """Set the mean and the spread of each feature from undamaged pictures; the heads are not needed any more."""
+    with torch.no_grad():
+        found = torch.cat([network(part.float() / 127.5 - 1) for part in x[:: max(1, len(x) // 10_000)].split(1_000)])
+    network.mean.copy_(found.mean(dim=0))
+    network.spread.copy_(found.std(dim=0).clamp_min(1e-3))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,9 @@ class FeatureNetwork(nn.Module):
         self.second = nn.Conv2d(24, 32, 3, stride=2, padding=1)
         self.third = nn.Conv2d(32, 48, 3, stride=2, padding=1)
         self.fourth = nn.Conv2d(48, 64, 3, stride=2, padding=1)
+        # mean and spread of each feature over the pictures that it learned from: a unit means the same in all of them
+        self.register_buffer("mean", torch.zeros(self.width))
+        self.register_buffer("spread", torch.ones(self.width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Features ``[batch, 96]`` of pictures ``[batch, 3, 32, 32]`` in [-1, 1]."""
@@ -44,7 +47,8 @@ class FeatureNetwork(nn.Module):
         texture = functional.relu(self.second(h))  # [b, 32, 16, 16]
         h = functional.relu(self.third(texture))  # [b, 48, 8, 8]
         shape = functional.relu(self.fourth(h))  # [b, 64, 4, 4]
-        return torch.cat([texture.mean(dim=(2, 3)), shape.mean(dim=(2, 3))], dim=1)
+        pooled = torch.cat([texture.mean(dim=(2, 3)), shape.mean(dim=(2, 3))], dim=1)
+        return (pooled - self.mean) / self.spread
 
 
 @lru_cache(maxsize=1)
