@@ -24,8 +24,9 @@ def halvings(height: int, width: int, smallest: int = 4) -> list[tuple[int, int]
 
 
 def _widths(stages: int, channels: int) -> list[int]:
-    # twice as many features at half the size, but no more than eight times those of the whole picture
-    return [channels * min(2**stage, 8) for stage in range(stages)]
+    # from the whole picture down: `channels` features at the smallest size, half as many at each doubling, which costs
+    # about the same at every size
+    return [max(channels // 2 ** (stages - 1 - stage), min(channels, 8)) for stage in range(stages)]
 
 
 class PixelNorm(nn.Module):

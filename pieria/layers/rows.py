@@ -1,9 +1,8 @@
 """A row of mixed columns as a network reads and writes it: what is fitted is how each number is distributed.
 
 A number is seldom Gaussian: hours worked pile up at 40, capital gains at 0. So each number column gets up to ``modes``
-bumps, each with a centre and a width: first the single values that many rows share, then equal shares of the rest. A
-number is read as "which bump, and how far from its centre" (mode-specific normalisation, Xu et al. 2019, with bumps from
-quantiles instead of EM); categories are one-hot; where a value is missing, everything about it is zero but its flag.
+bumps, each with a centre, a width and a share: first the single values that many rows share, then a mixture of the rest. A
+number is read as "which bump, and how far from its centre" (mode-specific normalisation, Xu et al. 2019); categories are one-hot; where a value is missing, everything about it is zero but its flag.
 """
 
 import math
@@ -17,9 +16,10 @@ from pieria.data.batch import Batch
 from pieria.forms import Row
 
 FIT_ROWS = 100_000  # how many rows the bumps are fitted to
+FIT_VALUES, FIT_STEPS = 10_000, 50  # values that the EM looks at, and its steps
 SPIKE = 0.02  # a single value that at least this share of the rows has is a bump of its own
-FLOOR = 0.01  # no bump is narrower than this share of its column's standard deviation
-INTEGER_FLOOR = 0.2  # nor, for an integer, than this share of one step
+FLOOR = 0.01  # no bump of a number is narrower than this share of its column's standard deviation
+INTEGER_FLOOR = 0.2  # nor one of an integer than this share of one step
 REACH = 3.0  # offsets of up to this many widths from the centre can be written by `decode`
 
 
@@ -30,6 +30,7 @@ class RowEncoding(nn.Module):
         centres, widths, shares: the bumps of each number column, ``[number, modes]``; an unused bump has share 0.
         floors: the smallest width of each number column, ``[number]``.
         middle, spread: mean and standard deviation of each number column, ``[number]``.
+        low, high: the range of each number column in training, ``[number]``.
     """
 
     centres: Tensor
@@ -38,6 +39,8 @@ class RowEncoding(nn.Module):
     floors: Tensor
     middle: Tensor
     spread: Tensor
+    low: Tensor
+    high: Tensor
     numbers: Tensor
     flags: Tensor
     steps: Tensor
@@ -60,6 +63,8 @@ class RowEncoding(nn.Module):
         self.register_buffer("floors", torch.full((count,), FLOOR))
         self.register_buffer("middle", torch.zeros(count))
         self.register_buffer("spread", torch.ones(count))
+        self.register_buffer("low", torch.full((count,), -math.inf))
+        self.register_buffer("high", torch.full((count,), math.inf))
         # what the form says is not state: it is made again when a model is loaded
         columns = [form.columns[i] for i in numbers]
         self.register_buffer("numbers", torch.tensor(numbers, dtype=torch.int64), persistent=False)
@@ -94,7 +99,9 @@ class RowEncoding(nn.Module):
                 continue
             middle, spread = values.mean(), values.std(correction=0)
             step = float(self.steps[row])
-            floor = max(float(spread) * FLOOR, step * INTEGER_FLOOR, 1e-6 * (1 + abs(float(middle))))
+            # an integer's law is a probability, which a narrow bump cannot push above one; a number's is a density
+            floor = max(step * INTEGER_FLOOR if step else float(spread) * FLOOR, 1e-6 * (1 + abs(float(middle))))
+            self.low[row], self.high[row] = values.min(), values.max()
             self.middle[row], self.spread[row], self.floors[row] = middle, spread.clamp(min=floor), floor
             if self.modes == 1:
                 bumps = [(float(middle), float(spread), 1.0)]
@@ -186,7 +193,7 @@ class RowEncoding(nn.Module):
         else:
             hard = rest[:, : count * self.modes].unflatten(1, (count, self.modes))
             values = (hard * (self.centres + REACH * self.widths * offset[:, :, None])).sum(dim=2)
-        x[:, self.numbers] = self.on_lattice(values)
+        x[:, self.numbers] = self.on_lattice(values.clamp(self.low, self.high))
         at = count * self.modes
         for place, levels in zip(self.categories, self.levels, strict=True):
             x[:, place] = rest[:, at : at + levels].argmax(dim=1).to(x.dtype)
@@ -202,13 +209,19 @@ class RowEncoding(nn.Module):
         whole = ((values + self.shifts) / step).round() * step - self.shifts
         return torch.where(self.steps > 0, whole, values)
 
+    def inside(self, x: Tensor) -> Tensor:
+        """Rows with each number moved into the range seen in training."""
+        moved = x.clone()
+        moved[:, self.numbers] = self.on_lattice(x[:, self.numbers].clamp(self.low, self.high))
+        return self.without_missing(moved)
+
     def without_missing(self, x: Tensor) -> Tensor:
         """Rows with 0 wherever their own flag says that there is no value."""
         return torch.where(self.present(x), x, torch.zeros_like(x))
 
 
 def _bumps(values: Tensor, modes: int) -> list[tuple[float, float, float]]:
-    """Centre, width and share of at most ``modes`` bumps: frequent single values first, then equal shares of the rest."""
+    """Centre, width and share of at most ``modes`` bumps: frequent single values first, then a mixture of the rest."""
     unique, counts = values.unique(return_counts=True)
     frequent = counts >= SPIKE * len(values)
     if len(unique) <= modes:
@@ -218,7 +231,25 @@ def _bumps(values: Tensor, modes: int) -> list[tuple[float, float, float]]:
     bumps = [(float(v), 0.0, int(counts[unique == v]) / len(values)) for v in spikes]
     rest = values[~torch.isin(values, spikes)].sort().values
     left = min(modes - len(bumps), len(rest))
-    for part in rest.tensor_split(left) if left else []:
-        width = max(float(part.std(correction=0)), float(part[-1] - part[0]) / math.sqrt(12))
-        bumps.append((float(part.mean()), width, len(part) / len(values)))
+    if left:
+        share = len(rest) / len(values)
+        bumps += [(m, w, share * p) for m, w, p in _mixture(rest, left)]
     return bumps
+
+
+def _mixture(values: Tensor, bumps: int) -> list[tuple[float, float, float]]:
+    """Centre, width and share of a Gaussian mixture over sorted numbers ``[n]``, by EM from equal shares of them."""
+    parts = values.tensor_split(bumps)
+    centre = torch.stack([part.mean() for part in parts])
+    width = torch.stack([(part[-1] - part[0]) / math.sqrt(12) for part in parts])
+    least = 1e-3 * values.std(correction=0).clamp(min=1e-12)
+    share = torch.full_like(centre, 1 / bumps)
+    some = values[:: max(1, len(values) // FIT_VALUES)]
+    for _ in range(FIT_STEPS):
+        width = width.clamp(min=float(least))
+        odds = (share.log() - width.log() - 0.5 * ((some[:, None] - centre) / width).square()).softmax(dim=1)
+        weight = odds.sum(dim=0).clamp(min=1e-9)
+        centre = (odds * some[:, None]).sum(dim=0) / weight
+        width = ((odds * (some[:, None] - centre).square()).sum(dim=0) / weight).sqrt()
+        share = weight / weight.sum()
+    return list(zip(centre.tolist(), width.tolist(), share.tolist(), strict=True))

@@ -30,8 +30,17 @@ def log_difference(upper: Tensor, lower: Tensor, law: str) -> Tensor:
         return F.logsigmoid(upper) + F.logsigmoid(-lower) + _log1mexp(upper - lower)
     flip = upper + lower > 0
     upper, lower = torch.where(flip, -lower, upper), torch.where(flip, -upper, lower)
-    top = torch.special.log_ndtr(upper)
-    return top + _log1mexp(top - torch.special.log_ndtr(lower))
+    top = log_normal(upper)
+    return top + _log1mexp(top - log_normal(lower))
+
+
+def log_normal(x: Tensor) -> Tensor:
+    """``log Φ(x)``; far in the lower tail by its series, since there torch's gradient of it is lost."""
+    far = x < -10
+    tail = x.clamp(max=-10)
+    inverse = tail.square().reciprocal()
+    series = -0.5 * tail.square() - (-tail).log() - HALF_LOG_TAU + torch.log1p(inverse * (-1 + inverse * (3 - 15 * inverse)))
+    return torch.where(far, series, torch.special.log_ndtr(x.clamp(min=-10)))
 
 
 def _log1mexp(gap: Tensor) -> Tensor:
@@ -76,10 +85,11 @@ class Bernoulli(Observation):
         self.outputs = form.channels
 
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
-        """Nats ``[batch, …]``; the product with ``x`` is one matrix product an item, which matters for many guesses."""
-        flat = raw.flatten(-3).reshape(raw.shape[0], -1, x[0].numel())
-        hits = flat @ x.flatten(1).to(raw.dtype)[:, :, None]
-        return (hits[:, :, 0] - F.softplus(flat).sum(dim=2)).reshape(raw.shape[:-3])
+        """Nats ``[batch, …]``."""
+        flat, ones = raw.flatten(-3).reshape(raw.shape[0], -1, x[0].numel()), x.flatten(1).to(raw.dtype)
+        # many guesses at an item: one matrix product saves a pass over all of them; few: that pass is the quicker way
+        hits = (flat @ ones[:, :, None])[:, :, 0] if flat.shape[1] > 8 else (flat * ones[:, None]).sum(dim=2)
+        return (hits - F.softplus(flat).sum(dim=2)).reshape(raw.shape[:-3])
 
     def typical(self, raw: Tensor) -> Tensor:
         """One where that is likelier."""
@@ -126,7 +136,7 @@ class Symmetric(Observation):
             return cell.sum(dim=(-3, -2, -1))
         centre, half = 2 * x.to(raw.dtype) / (levels - 1) - 1, 1 / (levels - 1)
         upper, lower = (centre + half - mean) / scale, (centre - half - mean) / scale
-        below = F.logsigmoid if self.law == "logistic" else torch.special.log_ndtr
+        below = F.logsigmoid if self.law == "logistic" else log_normal
         inside = log_difference(upper, lower, self.law)
         cell = torch.where(x == 0, below(upper), torch.where(x == levels - 1, below(-lower), inside))
         return cell.sum(dim=(-3, -2, -1))
@@ -200,6 +210,7 @@ class Encoding(Protocol):
     encode: Callable[[Tensor], Tensor]
     present: Callable[[Tensor], Tensor]
     on_lattice: Callable[[Tensor], Tensor]
+    inside: Callable[[Tensor], Tensor]
     without_missing: Callable[[Tensor], Tensor]
 
 
@@ -242,7 +253,9 @@ class Mixed(Observation):
         if (e.steps > 0).any():
             step = torch.where(e.steps > 0, e.steps, torch.ones_like(e.steps))[:, None]
             mass = log_difference((value + step / 2 - mean) / width, (value - step / 2 - mean) / width, "normal")
-            smooth = torch.where(e.steps[:, None] > 0, mass - step.log(), smooth)
+            # under a bump many steps wide the density is constant over a step, and the difference would be lost in rounding
+            narrow = (e.steps[:, None] > 0) & (step / width > 0.02)
+            smooth = torch.where(narrow, mass - step.log(), smooth)
         numbers = (odds + smooth).logsumexp(dim=-1)
         total = torch.where(present[..., e.numbers], numbers, torch.zeros_like(numbers)).sum(dim=-1)
         for place, part in zip(e.categories, categories.split(e.levels, dim=-1), strict=True) if e.levels else ():

@@ -43,7 +43,7 @@ class GANSettings(Settings):
     )
     latent: int = Field(64, ge=1, description="numbers in a code")
     widths: tuple[int, ...] = Field((256, 256), description="mlp: hidden features of each layer")
-    channels: int = Field(32, ge=1, description="features of the convolution at full size; doubled at each halving")
+    channels: int = Field(128, ge=1, description="convolution: features at the smallest size; halved at each doubling")
     loss: Literal["non-saturating", "least-squares", "hinge", "wasserstein"] = Field(
         "non-saturating", description="the game that is played"
     )
@@ -53,16 +53,14 @@ class GANSettings(Settings):
     )
     penalty_weight: float = Field(0.0, ge=0, description="weight of the penalty; 0 chooses 1 for r1 and 20 for gradient")
     penalty_every: int = Field(
-        0, ge=0, description="steps between lazy penalties, each weighted as many times; 0 chooses 8 for r1 and 1 for gradient"
+        0, ge=0, description="steps between lazy penalties, each weighted as many times; 0 chooses 16 for r1 and 1 for gradient"
     )
     critic_steps: int = Field(1, ge=1, description="discriminator steps for each generator step; 3 to 5 suit wasserstein")
     spectral: bool = Field(False, description="divide each weight of the discriminator by its largest singular value")
     labels: Literal["projection", "concatenation"] = Field(
         "projection", description="how the discriminator reads a label: inner product with its features, or beside them"
     )
-    modes: int = Field(
-        0, ge=0, description="rows: bumps that a number is read as; 1 is one Gaussian, 0 chooses 1 for plain numbers, 10 for mixed rows"
-    )
+    modes: int = Field(10, ge=1, description="rows: bumps that a number is read as and made of; 1 is a single Gaussian")
 
 
 class GANSampling(Settings):
@@ -106,10 +104,10 @@ class GAN(Model):
     consumes = frozenset({Grid, Row})
     conditions = frozenset({Label})
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "tiny": {"latent": 4, "widths": (32, 32), "channels": 8, "modes": 4},
+        "tiny": {"latent": 4, "widths": (32, 32), "channels": 16, "modes": 4},
         "wasserstein": {"loss": "wasserstein", "critic_steps": 3},
         "spectral": {"loss": "hinge", "penalty": "none", "spectral": True},
-        "large": {"latent": 128, "channels": 64, "widths": (512, 512, 512)},
+        "large": {"latent": 128, "channels": 256, "widths": (512, 512, 512)},
     }
     training_defaults: ClassVar[dict[str, Any]] = {
         "batch": 64,
@@ -134,8 +132,7 @@ class GAN(Model):
         body: MLP | Encoder
         self.generator: MLP | Decoder
         if isinstance(form, Row):
-            plain = all(column.kind == "number" for column in form.columns)
-            self.rows = RowEncoding(form, settings.modes or (1 if plain else 10))
+            self.rows = RowEncoding(form, settings.modes)
             self.shape: tuple[int, ...] = (self.rows.outputs,)
             self.generator = MLP(inputs, widths, self.rows.outputs, nonlinear="relu")
             body = MLP(self.rows.outputs, widths, None, nonlinear="leaky", spectral=settings.spectral)
@@ -155,7 +152,7 @@ class GAN(Model):
         self.discriminator = Discriminator(body, body.outputs, self.labels.width, settings.labels, settings.spectral)
         kind = settings.penalty
         self.penalty_kind = ("gradient" if settings.loss == "wasserstein" else "r1") if kind == "auto" else kind
-        self.penalty_every = settings.penalty_every or (1 if self.penalty_kind == "gradient" else 8)
+        self.penalty_every = settings.penalty_every or (1 if self.penalty_kind == "gradient" else 16)
         self.penalty_weight = settings.penalty_weight or (20.0 if self.penalty_kind == "gradient" else 1.0)
 
     def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:

@@ -47,7 +47,7 @@ class VAESettings(Settings):
     )
     latent: int = Field(32, ge=1, description="numbers in a code")
     widths: tuple[int, ...] = Field((256, 256), description="hidden features of each layer of the mlp, and before the code")
-    channels: int = Field(16, ge=1, description="features of the convolution at full size; doubled at each halving")
+    channels: int = Field(128, ge=1, description="convolution: features at the smallest size; halved at each doubling")
     observation: Literal["auto", "bernoulli", "gaussian", "logistic", "categorical"] = Field(
         "auto", description="the law of a grid's cells; auto goes by the levels. Rows have a mixed law of their own"
     )
@@ -64,6 +64,7 @@ class VAESampling(Settings):
     observation: Literal["draw", "typical"] = Field(
         "draw", description="draw each cell from its law (what the model says), or take the most typical (cleaner)"
     )
+    inside: bool = Field(True, description="rows: move numbers beyond the range of the training rows to its end")
 
 
 class VAE(Model):
@@ -84,7 +85,7 @@ class VAE(Model):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny": {"network": "mlp", "latent": 2, "widths": (32,), "modes": 4},
         "mlp": {"network": "mlp", "latent": 50, "widths": (500, 500)},
-        "convolution": {"network": "convolution", "latent": 64, "channels": 32},
+        "convolution": {"network": "convolution", "latent": 64, "channels": 256},
         "disentangled": {"latent": 10, "beta": 4.0},
     }
     training_defaults: ClassVar[dict[str, Any]] = {
@@ -268,9 +269,12 @@ class VAE(Model):
         """
         self._only(space)
         raw = self.generate(z, self.labels(self.labels.chosen(condition, noise, len(z)), len(z)))
-        if noise is None or (isinstance(options, VAESampling) and options.observation == "typical"):
-            return self.observation.typical(raw)
-        return self.observation.draw(raw, noise)
+        options = options if isinstance(options, VAESampling) else VAESampling()
+        typical = noise is None or options.observation == "typical"
+        x = self.observation.typical(raw) if typical or noise is None else self.observation.draw(raw, noise)
+        if isinstance(self.observation, Mixed) and options.inside:
+            return self.observation.encoding.inside(x)
+        return x
 
     def _only(self, space: str) -> None:
         if space not in self.latents:
