@@ -226,7 +226,7 @@ class ColumnKind:
             filled[gone] = pd.NA
             return pd.Series(filled)
         # float32 vouches for some seven digits of the spread; what lies beyond is no digit of the data
-        vouched = 7 - int(np.ceil(np.log10(max(self.scale, 1e-300))))
+        vouched = min(300, 7 - int(np.ceil(np.log10(max(self.scale, 1e-300)))))
         digits = 0 if self.kind == "integer" else vouched if self.decimals is None else min(self.decimals, vouched)
         plain = np.round(plain, digits) + 0.0
         plain[gone] = np.nan
