@@ -90,7 +90,7 @@ class ColumnKind:
         if len(values) == 0:
             return replace(self, shift=0.0, scale=1.0)
         largest = float(np.abs(values).max()) or 1.0
-        unit = largest if largest > 1e150 else 1.0  # squares of such numbers would overflow
+        unit = 1.0 if 1e-150 < largest < 1e150 else largest  # squares of such numbers would overflow or vanish
         shift, scale = float((values / unit).mean() * unit), float((values / unit).std() * unit)
         # a spread below what doubles can tell apart at this size is none
         return replace(self, shift=shift, scale=scale if scale > 1e-12 * largest else 1.0)
@@ -226,7 +226,7 @@ class ColumnKind:
             filled[gone] = pd.NA
             return pd.Series(filled)
         # float32 vouches for some seven digits of the spread; what lies beyond is no digit of the data
-        vouched = 7 - int(np.ceil(np.log10(max(self.scale, 1e-300))))
+        vouched = min(300, 7 - int(np.ceil(np.log10(max(self.scale, 1e-300)))))
         digits = 0 if self.kind == "integer" else vouched if self.decimals is None else min(self.decimals, vouched)
         plain = np.round(plain, digits) + 0.0
         plain[gone] = np.nan

@@ -133,23 +133,24 @@ def sniff(path: Path) -> Sniff:
 
 
 def _sniff_folder(path: Path) -> Sniff:
-    names = []
+    names, more = [], ""
     if path.is_dir():
         for place, file in enumerate(path.rglob("*")):
             if place == 2000:  # enough to judge by
+                more = " or more"
                 break
             if file.is_file():
                 names.append(file.relative_to(path).as_posix())
     else:
         with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist()[:2000] if not name.endswith("/")]
+            names = [name for name in archive.namelist() if not name.endswith("/")]
     names = [name for name in names if not hidden(name) and not name.endswith(".txt")]
     pictures = [name for name in names if is_picture(name)]
     if pictures:
         share = len(pictures) / len(names)
         folders = len({PurePosixPath(name).parent for name in pictures})
         where = f" in {folders} folders" if folders > 1 else ""
-        return Sniff(0.95 if share > 0.5 else 0.4 * share, f"{len(pictures):,} pictures{where}")
+        return Sniff(0.95 if share > 0.5 else 0.4 * share, f"{len(pictures):,}{more} pictures{where}")
     found = [name for name in names[:200] if path.is_dir() and _is_array(path / name)]
     return Sniff(0.9, f"holds {found[0]}") if found else Sniff(0.0, "no pictures in it")
 

@@ -334,6 +334,8 @@ def _settle(kind: ColumnKind, values: Any, rows: np.ndarray, reading: Reading) -
             _narrow(as_category, reading, "")
         told = f"column {kind.name!r} holds {len(different)} whole numbers: read as categories"
         return as_category, [told] if not named else []
+    if kind.kind == "integer" and known is None and float(max(values)) - float(min(values)) > 2**24:
+        return kind, [f"column {kind.name!r} spans more whole numbers than float32 tells apart: about seven digits are kept"]
     if kind.kind == "integer" and known is None and len(rows) > 20 and len(values) == len(rows) and not gone:
         return kind, [f"column {kind.name!r} differs in every row; drop={kind.name} leaves it out if it is an identifier"]
     return kind, []

@@ -5,9 +5,8 @@ than the frame. What a column holds, and how it comes back, is said in `columns`
 """
 
 import io
-import math
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -20,7 +19,8 @@ from pieria.errors import DataError, FormError, UsageError, unknown
 from pieria.forms import Row, from_json
 from pieria.modalities import frames
 from pieria.modalities.columns import ColumnKind
-from pieria.modalities.contract import Collection, Lazy, Modality, Sniff
+from pieria.modalities.contract import Collection, Modality, Sniff
+from pieria.modalities.rows import Rows, plain
 from pieria.modalities.schema import Reading, Wide, from_text, from_values
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
@@ -33,32 +33,6 @@ if TYPE_CHECKING:
 
 # a column with at most so many values divides the rows into groups that an audit can compare
 GROUPS = 20
-
-
-class Rows(Lazy):
-    """The rows of a data frame as dictionaries (missing values are None), with the schema they were read with."""
-
-    def __init__(self, frame: "pandas.DataFrame", kinds: tuple[ColumnKind, ...] = ()) -> None:
-        self.frame, self.kinds = frame, kinds
-
-    def __len__(self) -> int:
-        return len(self.frame)
-
-    def take(self, places: Sequence[int]) -> "Rows":
-        """The rows at these places."""
-        return Rows(self.frame.iloc[np.asarray(places, dtype=np.int64)].reset_index(drop=True), self.kinds)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        # column by column: a look-up for every cell would take minutes for what this does in a second
-        columns = [[_plain(value) for value in self.frame[name].tolist()] for name in self.frame.columns]
-        names = [str(name) for name in self.frame.columns]
-        for values in zip(*columns, strict=True):
-            yield dict(zip(names, values, strict=True))
-
-    def __getitem__(self, place):  # type: ignore[no-untyped-def]
-        if isinstance(place, slice):
-            return Rows(self.frame.iloc[place].reset_index(drop=True), self.kinds)
-        return {str(name): _plain(self.frame[name].iloc[place]) for name in self.frame.columns}
 
 
 class TableSettings(AnySettings):
@@ -393,20 +367,10 @@ def _typed(values: Any) -> "pandas.Series":
     return values.to_pandas()
 
 
-def _plain(value: Any) -> Any:
-    import pandas as pd
-
-    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, pd.Timestamp):
-        return value.to_pydatetime()
-    return value.item() if isinstance(value, np.generic) else value
-
-
 def _as_class(kind: ColumnKind, series: "pandas.Series") -> ColumnKind:
     if kind.kind != "integer" or series.nunique() > GROUPS:
         return kind
-    return replace(kind, kind="category", values=tuple(sorted(_plain(value) for value in series.dropna().unique())))
+    return replace(kind, kind="category", values=tuple(sorted(plain(value) for value in series.dropna().unique())))
 
 
 def _divides(kind: ColumnKind) -> bool:

@@ -163,6 +163,20 @@ def test_rows_may_be_dictionaries_or_a_frame():
         table.encode([{"a": float("inf"), "b": "x"}])
 
 
+@pytest.mark.parametrize("values", [[1e-300, 2e-300, 5e-299], [1e308, -1e308, 5e307], [1e15 + 0.5, 1e15, 1e15 + 2.5]])
+def test_numbers_near_the_ends_of_the_floats_come_back(values):
+    table = made()
+    rows = [{"a": value} for value in values]
+    table.learn(Collection(rows))
+    back = [row["a"] for row in table.decode(table.encode(rows))]
+    assert back == pytest.approx(values, rel=1e-6, abs=0)
+
+
+def test_more_digits_than_float32_keeps_are_told(tmp_path):
+    collection = made().read(file(tmp_path, f"a\n1\n{2**40}\n7\n"))
+    assert any("about seven digits" in line for line in collection.findings)
+
+
 def test_walking_over_rows_gives_what_asking_for_each_does(tmp_path):
     rows = made().read(file(tmp_path, MIXED)).artifacts
     assert list(rows) == [rows[place] for place in range(len(rows))]
