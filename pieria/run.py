@@ -10,17 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from pieria import registry
-from pieria.data.examples import Examples, StreamExamples
+from pieria.data.examples import Examples
 from pieria.data.storage import read_json, write_atomically, write_json
 from pieria.errors import DataError, PieriaError, RunError, UsageError, unknown
 from pieria.forms import Label, Tokens
-from pieria.modalities.contract import Artifact, Modality
+from pieria.modalities.contract import Artifact, Collection, Modality
 from pieria.models import weights
 from pieria.models.contract import Model, Predicts
 from pieria.noise import ItemNoise, seeded
@@ -37,9 +37,9 @@ from pieria.training.workspace import Workspace
 if TYPE_CHECKING:
     from pieria.evaluation import Scorecard
     from pieria.modalities.opening import Dataset
-    from pieria.scoring import Scores
+    from pieria.scoring import ScoreCard
 
-__all__ = ["Run", "fit", "load"]
+__all__ = ["Run", "fit", "load", "mix"]
 
 PREVIEWED, PREVIEWED_LENGTH, PREVIEW_SEED = 16, 200, 0  # items (2 of a stream), symbols of a stream
 
@@ -117,6 +117,8 @@ def fit(
         form=form or _form_for(family, kind, model),
         settings={**default[2], **named[2], **own[2]},
         modality=None if earlier is None else earlier.modality,
+        licence=licence,
+        consent=consent,
     )
     wanted = _wanted(condition, family, dataset)
     chosen = {**default[0], **named[0], **own[0]}
@@ -137,7 +139,7 @@ def fit(
         "threads": plan.threads or torch.get_num_threads(),
         "model": {**weights.describe(net), "preset": preset, "parameters": sum(p.numel() for p in net.parameters())},
         "plan": plan.model_dump(mode="json"),
-        "data": _facts(data, as_, column, form, dataset, licence, consent),
+        "data": _facts(data, as_, column, form, dataset),
         "start_from": None if start_from is None else str(Path(start_from).resolve()),
     }
     name = f"{Path(model).stem}-{Path(str(data)).stem}"
@@ -154,20 +156,55 @@ def fit(
     return _learn(net, dataset, plan, space, resume=False, quiet=quiet)
 
 
+def mix(runs: Sequence[str | Path], *, out: str | Path | None = None, seed: int = 0, quiet: bool = False) -> "Run":
+    """A weighted mixture of runs with exact likelihoods over one form; its weights are chosen on the validation part.
+
+    Raises `UsageError` for runs of different data or encodings, or without an exact likelihood.
+    """
+    loaded = [load(path) for path in runs]
+    if len(loaded) < 2:
+        raise UsageError(f"a mixture of {len(loaded)} run(s)", "two or more", "Name several run directories")
+    # the shortest window is one that every part can read
+    first = min(loaded, key=lambda run: getattr(run.model.form, "length", 0))
+    for run in loaded:
+        if run.record["data"]["fingerprint"] != first.record["data"]["fingerprint"]:
+            raise UsageError(f"{run.path} was fitted to other data than {first.path}", "runs of the same data")
+    net = _mixed([str(run.path.resolve()) for run in loaded])
+    dataset, plan = first.dataset(), Plan(seed=seed)
+    record = {
+        "command": shlex.join(["pieria", "mix", *(str(run.path) for run in loaded)]),
+        "seed": seed,
+        "created": directory.now(),
+        "versions": _versions(),
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        "model": {**weights.describe(net), "preset": None, "parameters": sum(p.numel() for p in net.parameters())},
+        "plan": plan.model_dump(mode="json"),
+        "data": first.record["data"],
+        "mixed": [str(run.path.resolve()) for run in loaded],
+    }
+    files = {"modality/modality.json": _modality_record(dataset.modality)}
+    space = Workspace.create(None if out is None else Path(out), f"mix-{Path(dataset.name).stem}", record, files)
+    return _learn(net, dataset, plan, space, resume=False, quiet=quiet)
+
+
+def _mixed(paths: Sequence[str]) -> Model:
+    net: Model = registry.find("mix").of([load(path).model for path in paths])  # type: ignore[attr-defined]
+    return net
+
+
 def _resume(path: Path, asked: Mapping[str, Any], *, quiet: bool) -> "Run":
     record = directory.read_record(path)
     more = {name: value for name, value in asked.items() if value is not None}
     plan = Plan.layered(record["plan"], more)
     if record["state"] == "done" and not set(more) - {"device"}:
         raise UsageError(f"{path} is done", "a run that was stopped", "Give a larger --steps to go on with it")
-    said = record["data"]
     modality = _read_modality(path)
-    dataset = _open(said["asked"], as_=said["as"], column=said["column"], form=said["form"], modality=modality)
-    _refuse_other_data(dataset, record)
+    dataset = _reopened(record, modality)
     processes = Processes.join(plan.device)
     space = Workspace.open(path, writer=processes.main)
     with seeded(plan.seed, "initial weights"):
-        net = weights.build(record["model"])
+        net = _mixed(record["mixed"]) if "mixed" in record else weights.build(record["model"])
     space.note(plan=plan.model_dump(mode="json"))
     return _learn(net, dataset, plan, space, resume=True, quiet=quiet)
 
@@ -214,6 +251,14 @@ def load(path: str | Path, *, device: str | None = None) -> "Run":
     return Run(place, net, _read_modality(place), record)
 
 
+@runtime_checkable
+class Begins(Protocol):
+    """A modality whose artifacts can be given a beginning."""
+
+    def beginning(self, text: str) -> Tensor:
+        """The symbols of the beginning, without an end, long ``[time]``."""
+
+
 class Run:
     """A trained model with its modality and the record of how it came to be.
 
@@ -241,12 +286,7 @@ class Run:
     def dataset(self) -> "Dataset":
         """The data that it was fitted to, read again; `DataError` if they have changed since."""
         if self._dataset is None:
-            said = self.record["data"]
-            dataset = _open(
-                said["asked"], as_=said["as"], column=said["column"], form=said["form"], modality=self.modality
-            )
-            _refuse_other_data(dataset, self.record)
-            self._dataset = dataset
+            self._dataset = _reopened(self.record, self.modality)
         return self._dataset
 
     def log(self) -> list[dict[str, Any]]:
@@ -316,13 +356,13 @@ class Run:
         from pieria.sampling.decoding import generate
 
         form = self.model.form
-        if not isinstance(self.model, Predicts) or not isinstance(form, Tokens) or self.modality.name != "text":
+        if not isinstance(self.model, Predicts) or not isinstance(form, Tokens) or not isinstance(self.modality, Begins):
             raise UsageError(
                 f"{self.record['model']['family']} of {self.modality.name} was given a prompt or a stop string",
                 "a model of text that predicts the next symbol",
                 "Leave them out",
             )
-        lead = self._prompt(prompt, form)
+        lead = self.modality.beginning(prompt) if prompt else None
 
         def over(made: Tensor) -> Tensor:
             # a symbol is at least a byte, and a character at most four
@@ -338,12 +378,6 @@ class Run:
             ends = [found for stop in stops if (found := text.find(stop, len(prompt))) >= 0]
             texts[place] = text[: min(ends)] if ends else text
         return texts
-
-    def _prompt(self, prompt: str, form: Tokens) -> Tensor | None:
-        if not prompt:
-            return None
-        symbols = self.modality.encode([prompt])[0]
-        return symbols if form.end is None else symbols[symbols != form.end]
 
     def _condition(self, n: int, label: str | int | Sequence[str | int] | None) -> Tensor | None:
         form = self.model.condition
@@ -363,14 +397,25 @@ class Run:
 
     def score(
         self, what: str | Path | Sequence[Artifact], *, column: str | None = None, tokens: bool = False
-    ) -> "Scores":
+    ) -> "ScoreCard":
         """How probable each item of a file, a folder or a list of artifacts is, and how unusual among held-out ones.
 
         ``tokens`` adds the log-probability of each symbol. Raises `UsageError` for a family without a likelihood.
         """
         from pieria.scoring import score
 
-        return score(self, what, column=column, tokens=tokens)
+        if isinstance(what, str | Path) and Path(what).expanduser().exists():
+            collection = self.modality.read(Path(what).expanduser(), column)
+        elif isinstance(what, str | Path):
+            raise DataError(f"{what} does not exist", "a file, a folder, or a list of artifacts", "Check the path")
+        else:
+            collection = Collection(list(what))
+        try:
+            dataset = self.dataset()
+            held = dataset.examples("validation") if "validation" in dataset.parts else None
+        except DataError:
+            held = None  # the run may have been moved to where its data are not
+        return score(self.model, self.modality, collection, held, symbols=tokens)
 
     def evaluate(self, split: str = "test", *, count: int | None = None, seed: int = 0) -> "Scorecard":
         """How good it is: every figure with unit, direction, reference set, count and seed; kept as ``scorecard.json``."""
@@ -416,7 +461,7 @@ class Run:
         return self.path / "report.html"
 
     def cost(self) -> dict[str, Any]:
-        """What learning took: seconds, joules and grams of CO2 equivalent, with their sources."""
+        """What learning took: seconds, joules (``source`` says how they were told) and grams of CO2 equivalent."""
         result = self.record.get("result", {})
         return {"seconds": result.get("seconds"), **result.get("cost", {})}
 
@@ -436,13 +481,9 @@ def _preset(family: type[Model], model: str, preset: str | None) -> dict[str, An
 
 
 def _modality_of(data: str | Path, as_: str | None, column: str | None) -> type[Modality]:
-    from pieria.data import catalogue
     from pieria.modalities import finding
 
-    if as_ is None and str(data) in catalogue.names():
-        as_ = catalogue.find(str(data)).modality
-    name = as_ or finding.find(Path(data), as_, column)[0]
-    return finding.load(name)
+    return finding.load(finding.forms_of(str(data), as_, column)[0])
 
 
 def _open(data: str | Path, **how: Any) -> "Dataset":
@@ -507,20 +548,19 @@ def _facts(
     column: str | None,
     form: str | None,
     dataset: "Dataset",
-    licence: str | None,
-    consent: str | None,
 ) -> dict[str, Any]:
-    here = Path(data).expanduser()
+    from pieria.data import catalogue
+
     return {
         "name": dataset.name,
-        "asked": str(here.resolve()) if here.exists() else str(data),
+        "asked": str(data) if str(data) in catalogue.names() else str(Path(data).expanduser().resolve()),
         "as": as_,
         "column": column,
         "form": form,
         "modality": dataset.modality.name,
         "fingerprint": dataset.fingerprint,
-        "licence": licence or dataset.licence,
-        "consent": consent or dataset.consent,
+        "licence": dataset.licence,
+        "consent": dataset.consent,
         "source": dataset.source,
         "counts": {part: len(collection) for part, collection in dataset.parts.items()},
         "findings": list(dataset.findings),
@@ -528,13 +568,25 @@ def _facts(
     }
 
 
-def _refuse_other_data(dataset: "Dataset", record: Mapping[str, Any]) -> None:
-    if dataset.fingerprint != record["data"]["fingerprint"]:
+def _reopened(record: Mapping[str, Any], modality: Modality) -> "Dataset":
+    """The data of a run, read again and encoded as it did; `DataError` if they are not the same any more."""
+    said = record["data"]
+    dataset = _open(
+        said["asked"],
+        as_=said["as"],
+        column=said["column"],
+        form=said["form"],
+        modality=modality,
+        licence=said["licence"],
+        consent=said["consent"],
+    )
+    if dataset.fingerprint != said["fingerprint"]:
         raise DataError(
-            f"{record['data']['asked']} has changed since {record['name']} was fitted to it",
-            f"the data with the fingerprint {record['data']['fingerprint']}",
+            f"{said['asked']} has changed since {record['name']} was fitted to it",
+            f"the data with the fingerprint {said['fingerprint']}",
             "Restore the data, or fit again",
         )
+    return dataset
 
 
 def _modality_record(modality: Modality) -> dict[str, Any]:
@@ -608,5 +660,3 @@ def _say_what(record: Mapping[str, Any], path: Path) -> None:
         file=sys.stderr,
     )
 
-
-_ = StreamExamples

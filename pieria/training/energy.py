@@ -71,7 +71,7 @@ class Meter:
         joules, (factor, said) = self.joules(), grid()
         return {
             "joules": round(joules, 3),
-            "joules_source": self.source,
+            "source": self.source,
             "gCO2e": round(joules / 3.6e6 * factor, 6),
             "gCO2e_source": f"{factor:g} g/kWh, {said}",
         }

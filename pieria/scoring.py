@@ -1,0 +1,175 @@
+"""How probable is each of these, and how unusual beside held-out data: what ``Run.score`` answers."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pieria.data.batch import Batch
+from pieria.data.examples import Examples
+from pieria.errors import UsageError
+from pieria.forms import Curve, Tokens
+from pieria.modalities.contract import Collection, Modality
+from pieria.models.contract import Model, Predicts, Scores, ScoresSymbols
+
+TOGETHER = 64  # items scored in one go
+SHOWN = 60  # characters of an item in a table
+COMPARED = 500  # held-out items that unusualness is told from
+
+
+@dataclass(frozen=True)
+class ScoreCard:
+    """The log-probability of each item.
+
+    Attributes:
+        kind: what the likelihood is: exact, bound, estimate or pseudo.
+        unit: what ``nats_each`` is a mean over: symbol, point or item.
+        items: each item in a few words.
+        log_prob: natural-log probability (or density) of each item.
+        nats_each: ``-log_prob`` divided by how many symbols (points) it has; lower is more probable.
+        unusual: the share of held-out items that are more probable each symbol than this one; 1 is the most unusual. None
+            without held-out data.
+        symbols: for each item its symbols, and the log-probability of each; None if not asked for.
+        compared: how many held-out items ``unusual`` was told from.
+    """
+
+    kind: str
+    unit: str
+    items: list[str]
+    log_prob: list[float]
+    nats_each: list[float]
+    unusual: list[float | None]
+    symbols: list[list[tuple[str, float]]] | None = None
+    compared: int = 0
+    words: list[str] = field(default_factory=list)
+
+    def header(self) -> list[str]:
+        """The headings of `rows`."""
+        return ["item", f"log-probability, nats ({self.kind})", f"nats per {self.unit}", "unusual"]
+
+    def rows(self) -> list[list[str]]:
+        """A row an item, for a terminal; with symbols, each symbol has a row of its own below its item."""
+        found = []
+        for place, item in enumerate(self.items):
+            unusual = self.unusual[place]
+            rank = "" if unusual is None else f"{unusual:.3f}"
+            found.append([item, f"{self.log_prob[place]:.3f}", f"{self.nats_each[place]:.4f}", rank])
+            for symbol, value in self.symbols[place] if self.symbols is not None else ():
+                found.append([f"    {symbol!r}", f"{value:.3f}", "", ""])
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return asdict(self)
+
+
+def score(
+    model: Model, modality: Modality, collection: Collection, held_out: Examples | None, *, symbols: bool = False
+) -> ScoreCard:
+    """Score every item of ``collection``; a stream is scored in windows, each with what stands before it as context.
+
+    Raises `UsageError` for a family without a likelihood, or a conditional one whose items have no labels.
+    """
+    if not isinstance(model, Scores) or model.likelihood == "none":
+        raise UsageError(
+            f"{type(model).__name__} has no likelihood", "a family that scores", "'pieria models' lists what each can do"
+        )
+    if symbols and not isinstance(model, ScoresSymbols):
+        raise UsageError(f"{type(model).__name__} has no log-probability of a symbol", "a family of tokens that scores")
+    examples = modality.examples(collection)
+    stream = isinstance(examples.form, Tokens) and examples.form.end is None
+    names: list[str] = []
+    told: list[list[tuple[str, float]]] = []
+    totals, counts = [], []
+    for batch in _batches(model, examples):
+        with torch.no_grad():
+            if symbols:
+                each = model.symbol_log_prob(batch).double().cpu()  # type: ignore[attr-defined]
+                totals.append(each.sum(dim=1))
+                told += [_symbols(modality, x, row) for x, row in zip(batch.x.cpu(), each, strict=True)]
+            else:
+                totals.append(model.log_prob(batch).double().cpu())
+        counts.append(things(model, batch))
+        artifacts = modality.decode(batch.x.cpu()) if stream else None
+        for place in range(len(batch)):
+            artifact = artifacts[place] if artifacts is not None else collection.artifacts[len(names)]
+            names.append(_in_short(artifact, len(names)))
+    total, count = torch.cat(totals).numpy(), torch.cat(counts).numpy()
+    each_nats = -total / np.maximum(count, 1)
+    reference = np.sort(_reference(model, held_out)) if held_out is not None else np.zeros(0)
+    unusual = [float(np.searchsorted(reference, value) / len(reference)) if len(reference) else None for value in each_nats]
+    unit = _unit(model)
+    said = [f"{len(names)} item(s), {-total.sum() / count.sum():.4f} nats per {unit} ({model.likelihood})"]
+    said.append(
+        f"unusual: the share of {len(reference)} held-out items that are more probable"
+        if len(reference)
+        else "there are no held-out data at hand to tell from how unusual an item is"
+    )
+    return ScoreCard(
+        model.likelihood,
+        unit,
+        names,
+        total.tolist(),
+        each_nats.tolist(),
+        unusual,
+        told if symbols else None,
+        len(reference),
+        said,
+    )
+
+
+def things(model: Model, batch: Batch) -> Tensor:
+    """How many symbols (or points, else 1) of each item are scored, ``[batch]``."""
+    if not isinstance(model.form, Tokens | Curve):
+        return torch.ones(len(batch))
+    if batch.mask is None:
+        return torch.full((len(batch),), float(batch.x.shape[1]))
+    return batch.mask.sum(dim=1).double().cpu()
+
+
+def _unit(model: Model) -> str:
+    return "symbol" if isinstance(model.form, Tokens) else "point" if isinstance(model.form, Curve) else "item"
+
+
+def _batches(model: Model, examples: Examples) -> Iterator[Batch]:
+    reach = model.reach if isinstance(model, Predicts) else 0
+    device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
+    for batch in examples.sweep(TOGETHER, context=reach):
+        if model.condition is not None and batch.condition is None:
+            raise UsageError("items without labels for a conditional model", "the class of each item", "Give a labelled set")
+        given = batch if model.condition is not None else replace(batch, condition=None)
+        yield given.to(device)
+
+
+def _reference(model: Model, held_out: Examples) -> np.ndarray:
+    """Nats each symbol of the first held-out items (windows)."""
+    found: list[np.ndarray] = []
+    for batch in _batches(model, held_out):
+        with torch.no_grad():
+            nats = -model.log_prob(batch).double().cpu()  # type: ignore[attr-defined]
+        found.append((nats / things(model, batch).clamp(min=1)).numpy())
+        if sum(map(len, found)) >= COMPARED:
+            break
+    return np.concatenate(found)
+
+
+def _symbols(modality: Modality, x: Tensor, values: Tensor) -> list[tuple[str, float]]:
+    strings = getattr(modality, "strings", None)
+    known = strings() if callable(strings) else None
+    end = getattr(modality.form, "end", None)
+    told = []
+    for symbol, value in zip(x.tolist(), values.tolist(), strict=True):
+        told.append((known[symbol] if known is not None else str(symbol), value))
+        if symbol == end:
+            break
+    return told
+
+
+def _in_short(artifact: Any, place: int) -> str:
+    if isinstance(artifact, str):
+        line = artifact.replace("\n", "⏎")
+        return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
+    return f"item {place}"
