@@ -62,6 +62,10 @@ class GPTSettings(AnySettings):
         "auto", description="of matrix products in training; auto is bfloat16 where the processor multiplies it natively"
     )
 
+    optimiser: Literal["orthogonal", "adamw"] = Field(
+        "orthogonal", description="how matrices inside layers are moved: all directions alike, or each number by itself"
+    )
+
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
         if self.width % self.heads:
@@ -175,12 +179,12 @@ class GPT(Model):
         "tiny": {"layers": 2, "heads": 2, "width": 32, "precision": "float32", "batch": 16, "rate": 5e-3, "warmup": 20},
         "nano": {
             "layers": 4, "heads": 4, "width": 128, "positions": "learned", "unit_queries": False, "precision": "float32",
-            "batch": 12, "rate": 1e-3, "final": 0.1, "steps": 2000,
+            "optimiser": "adamw", "batch": 12, "rate": 1e-3, "final": 0.1, "steps": 2000,
         },
         "small": {"layers": 6, "heads": 4, "width": 256},
         "baby": {
             "layers": 6, "heads": 6, "width": 384, "positions": "learned", "unit_queries": False, "dropout": 0.2,
-            "batch": 64, "rate": 1e-3, "final": 0.1, "steps": 5000,
+            "optimiser": "adamw", "batch": 64, "rate": 1e-3, "final": 0.1, "steps": 5000,
         },
     }  # fmt: skip
 
@@ -218,7 +222,8 @@ class GPT(Model):
         """The window: at most so many symbols before the next one are used."""
         return self.form.length
 
-    def _each_layer(self) -> Iterator[Layer]:
+    def each_layer(self) -> Iterator[Layer]:
+        """The layers, in order."""
         return (cast(Layer, layer) for layer in self.layers)
 
     def _embed(self, tokens: Tensor, label: Tensor | None, first: int = 0) -> Tensor:
@@ -240,7 +245,7 @@ class GPT(Model):
         """The last layer's normalised vectors ``[batch, time, width]`` for one window, time ≤ ``reach``."""
         x = self.drop(self._embed(tokens, label))
         table = None if self.table is None else self.table[:, : tokens.shape[1]]
-        for layer in self._each_layer():
+        for layer in self.each_layer():
             x = layer(x, table)
         return self.last(x)
 
@@ -265,10 +270,16 @@ class GPT(Model):
     # ---- learning
 
     def groups(self) -> dict[str, list[dict[str, Any]]]:
-        """Matrices decay; vectors (normalisations, biases) do not."""
-        matrices = [p for p in self.parameters() if p.dim() >= 2]
+        """Matrices inside layers take orthogonal steps, tables of vectors AdamW's; single vectors do not decay.
+
+        On tinyshakespeare this halves the symbols that have to be seen for a given loss, see `training.orthogonal`.
+        """
+        inside = [p for p in self.layers.parameters() if p.dim() >= 2]
+        chosen = {id(p) for p in inside}
+        tables = [p for p in self.parameters() if p.dim() >= 2 and id(p) not in chosen]
         vectors = [p for p in self.parameters() if p.dim() < 2]
-        return {"all": [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]}
+        entry = {"params": inside, "orthogonal": 2.0} if self.settings.optimiser == "orthogonal" else {"params": inside}
+        return {"all": [entry, {"params": tables}, {"params": vectors, "weight_decay": 0.0}]}
 
     def phases(self) -> list[Phase]:
         """One."""
@@ -322,10 +333,10 @@ class GPT(Model):
 
     def start(self, n: int, condition: Tensor | None = None) -> Cache:
         """An empty window for ``n`` items."""
-        first = next(self._each_layer()).look
+        first = next(self.each_layer()).look
         shape = (len(self.layers), n, first.key_heads, self.reach, first.size)
         empty = self.symbol.weight.new_empty
-        return Cache(empty(shape), empty(shape), self._label(condition), [layer.bound() for layer in self._each_layer()])
+        return Cache(empty(shape), empty(shape), self._label(condition), [layer.bound() for layer in self.each_layer()])
 
     @torch.no_grad()
     def step(self, tokens: Tensor, state: Cache) -> tuple[Tensor, Cache]:
@@ -397,7 +408,7 @@ class GPT(Model):
             x = self._embed(read, self._label(condition))
             table = None if self.table is None else self.table[:, : read.shape[1]]
             maps = []
-            for layer in self._each_layer():
+            for layer in self.each_layer():
                 maps.append(layer.look.maps(layer.before_look(x), table)[0, :, -1])
                 x = layer(x, table)
             return {"attention": torch.stack(maps), "read": read[0]}
