@@ -22,11 +22,15 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import gpytorch
 import torch
 from torch import Tensor, nn
 
 from pieria.errors import UsageError, unknown
+
+try:
+    import gpytorch
+except ImportError as error:  # an optional dependency
+    raise UsageError("gpytorch is not installed", "GPyTorch's covariance functions", "pip install 'pieria[gp]'") from error
 
 # name: (GPyTorch's class, extra arguments, our argument -> its raw parameter)
 FUNCTIONS: dict[str, tuple[type[gpytorch.kernels.Kernel], dict[str, float], dict[str, str]]] = {
@@ -308,9 +312,9 @@ class Expression(nn.Module):
             if node[0] == "sum":
                 written = " + ".join(word(summand) for summand in node[1:])
                 return written if node is self.tree else f"({written})"
-            return "*".join([f"{float(self.log_scale[node[1]].exp()) * variance:.4g}", *map(word, node[2:])])
+            return "*".join([f"{float(self.log_scale[node[1]].detach().exp()) * variance:.4g}", *map(word, node[2:])])
 
-        return f"{word(self.tree)} + {float(self.noise) * variance:.4g}*noise"
+        return f"{word(self.tree)} + {float(self.noise.detach()) * variance:.4g}*noise"
 
 
 def _flat(node: ast.expr, kind: type[ast.operator]) -> list[ast.expr]:

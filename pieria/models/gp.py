@@ -33,6 +33,9 @@ from pieria.noise import ItemNoise, Noise
 from pieria.settings import Field, Settings
 
 
+SCREENED = 160  # points on which random starts are tried: enough to tell good ones from bad ones
+
+
 class GpSettings(Settings):
     """Hyperparameters of a Gaussian process; the kernel's own are learned."""
 
@@ -41,7 +44,7 @@ class GpSettings(Settings):
         description="covariance as a sum of products of rbf, matern12, matern32, matern52, rational, periodic, linear, "
         "polynomial, constant, noise; 'rbf(length=50)' says where learning starts, fixed(1) what stays",
     )
-    restarts: int = Field(3, ge=0, le=100, description="random starts besides the kernel's own, tried on 256 points")
+    restarts: int = Field(3, ge=0, le=100, description="random starts besides the kernel's own, tried on a few points")
     learn_on: int = Field(800, ge=16, description="hyperparameters are learned on at most so many points, drawn evenly")
     most_points: int = Field(5000, ge=2, description="refuse to fit more points than this: memory is n², time n³")
     iterations: int = Field(150, ge=1, description="most steps of L-BFGS")
@@ -132,7 +135,7 @@ class Gp(Model):
         drawn = ItemNoise(0, self.settings.restarts).normal("starts", (len(own),)).numpy().astype(float)
         starts = [own, *(np.clip(own + drawn, low, high))]
 
-        def climb(start: np.ndarray, points: int, steps: int) -> tuple[float, np.ndarray]:
+        def climb(start: np.ndarray, points: int, steps: int, near: float) -> tuple[float, np.ndarray]:
             some = _some(functions, points)
 
             def downhill(vector: np.ndarray) -> tuple[float, np.ndarray]:
@@ -140,14 +143,14 @@ class Gp(Model):
                 return self._loss(some, places)
 
             found = minimize(
-                downhill, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps, "ftol": 1e-10}
+                downhill, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps, "ftol": near}
             )
             return float(found.fun), found.x
 
         best = own
         if len(starts) > 1:
-            best = min((climb(start, 256, 40) for start in starts), key=lambda pair: pair[0])[1]
-        _write(places, climb(best, self.settings.learn_on, self.settings.iterations)[1])
+            best = min((climb(start, SCREENED, 30, 1e-6) for start in starts), key=lambda pair: pair[0])[1]
+        _write(places, climb(best, self.settings.learn_on, self.settings.iterations, 1e-10)[1])
 
     def _loss(self, functions: list[tuple[Tensor, Tensor]], places: list[Any]) -> tuple[float, np.ndarray]:
         """Negative log marginal likelihood and its gradient, ``½ tr((K⁻¹ - ααᵀ) ∂K)`` (Rasmussen and Williams, 5.9).
