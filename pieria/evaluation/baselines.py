@@ -52,8 +52,8 @@ def recipe(form: Form, amount: int) -> tuple[str, str, dict[str, Any]]:
         components = int(np.clip(math.sqrt(amount) / 2, 1, 50))
         if math.prod(form.shape) > 4096:
             components = 1
-        return "mixture", f"a mixture of {components}", {"components": components}
-    return "mixture", "independent columns", {"components": 1}
+        return "mixture", f"a mixture of {components}", {"components": components, "restarts": 1, "iterations": 30}
+    return "mixture", "independent columns", {"components": 1, "restarts": 1, "anneal": 1.0}
 
 
 def cheap(form: Form, training: Examples, fingerprint: str) -> Baseline:

@@ -96,8 +96,14 @@ def figures(model: Model, training: Examples, held: Examples, split: str, seed: 
         cheap = sum(baseline.nats(v) for v in values) / points
         found.append(
             Figure(
-                likelihood_name("nats per point", model.likelihood), float(nats.sum() / points), "nats", model.likelihood,
-                "lower", split, points, baseline=cheap,
+                likelihood_name("nats per point", model.likelihood),
+                float(nats.sum() / points),
+                "nats",
+                model.likelihood,
+                "lower",
+                split,
+                points,
+                baseline=cheap,
                 note=f"density of all held-out points together, in the data's own unit; {name}",
             )  # fmt: skip
         )
@@ -199,7 +205,9 @@ class CurveComparison(Comparison):
         training = self._all.float()
         made, held = (nearest(self._points[name].float(), training) for name in ("made", "held"))
         near, usual = copies_by_ratio(made, held)
-        note = f"near: the root mean square difference to the nearest training window of {self.width} points, means taken away"
+        note = (
+            f"near: the root mean square difference to the nearest training window of {self.width} points, means taken away"
+        )
         return Nearness(made[:, 0], held[:, 0], near, usual, 0.1, note)
 
     def features(self, which: str) -> np.ndarray:

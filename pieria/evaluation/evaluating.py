@@ -43,7 +43,7 @@ def evaluate(
         split: the part to compare with; never the one that it learned from.
         count: how many samples to draw; without it 64 to 500 texts, 1,000 pictures, 2,000 rows, 200 curves.
         seed: of the samples and of every random choice.
-        cost: "seconds" and "joules" of the training, with "source" saying how energy was told, where known.
+        cost: "seconds" and "joules" of the training, and "joules_source", how energy was told, where known.
 
     Raises `UsageError` for a split that there is not, `FormError` for data of another form than the model learned.
     """
@@ -167,7 +167,7 @@ def _costs(
     if cost.get("seconds") is not None:
         found.append(Figure("training time", float(cost["seconds"]), "s", "measure", "lower"))
     if cost.get("joules") is not None:
-        how = f"energy: {cost.get('source', 'how it was told is not stated')}"
+        how = f"energy: {cost.get('joules_source', 'source not stated')}"
         found.append(Figure("training energy", float(cost["joules"]), "J", "measure", "lower", note=how))
     return found
 

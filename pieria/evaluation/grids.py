@@ -12,7 +12,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from pieria.data.examples import Examples
-from pieria.evaluation.comparison import Comparison, Nearness, copies_by_ratio, everything, nearest, spread, without_condition
+from pieria.evaluation.comparison import (
+    Comparison,
+    Nearness,
+    copies_by_ratio,
+    everything,
+    nearest,
+    spread,
+    without_condition,
+)
 from pieria.evaluation.distances import EnergyDistance, frechet, kernel_distance, mean_interval, prdc
 from pieria.evaluation.features import as_values, network, picture_features
 from pieria.evaluation.scorecard import Figure, likelihood_name
@@ -49,16 +57,33 @@ def figures(model: Model, held: Examples, baseline: Model | None, split: str) ->
         note += f"; {len(nats):,} of {len(held):,} pictures, spread evenly"
     found = [
         Figure(
-            likelihood_name("nats per item", kind), mean, "nats", kind, "lower", split, len(nats),
-            baseline=other, low=low, high=high, note=note,
+            likelihood_name("nats per item", kind),
+            mean,
+            "nats",
+            kind,
+            "lower",
+            split,
+            len(nats),
+            baseline=other,
+            low=low,
+            high=high,
+            note=note,
         )  # fmt: skip
     ]
     if form.levels is not None:
         each = 1 / (np.prod(form.shape) * np.log(2))
         found.append(
             Figure(
-                likelihood_name("bits per dimension", kind), float(mean * each), "bits", kind, "lower", split, len(nats),
-                baseline=None if other is None else float(other * each), low=float(low * each), high=float(high * each),
+                likelihood_name("bits per dimension", kind),
+                float(mean * each),
+                "bits",
+                kind,
+                "lower",
+                split,
+                len(nats),
+                baseline=None if other is None else float(other * each),
+                low=float(low * each),
+                high=float(high * each),
                 note=note,
             )  # fmt: skip
         )
@@ -117,7 +142,9 @@ class GridComparison(Comparison):
 
         def spread_of(statistic) -> float:  # type: ignore[no-untyped-def]
             drawn = [
-                statistic(real[generator.integers(0, len(real), len(real))], made[generator.integers(0, len(made), len(made))])
+                statistic(
+                    real[generator.integers(0, len(real), len(real))], made[generator.integers(0, len(made), len(made))]
+                )
                 for _ in range(12)
             ]
             return 1.96 * float(np.std(drawn))
@@ -131,8 +158,18 @@ class GridComparison(Comparison):
             value, half = statistic(real, made), spread_of(statistic)
             found.append(
                 Figure(
-                    f"{name} {where}", value, "", "measure", "lower", split, len(made), self.seed,
-                    floor=statistic(real, seen), low=value - half, high=value + half, note=note,
+                    f"{name} {where}",
+                    value,
+                    "",
+                    "measure",
+                    "lower",
+                    split,
+                    len(made),
+                    self.seed,
+                    floor=statistic(real, seen),
+                    low=value - half,
+                    high=value + half,
+                    note=note,
                 )  # fmt: skip
             )
         shares, floors = prdc(real, made), prdc(real, seen)
@@ -145,8 +182,16 @@ class GridComparison(Comparison):
         for name, value in shares.items():
             found.append(
                 Figure(
-                    f"{name} {where}", value, "share" if name != "density" else "", "measure", "higher", split, len(made),
-                    self.seed, floor=floors[name], note=meanings[name] + "; neighbourhoods reach to the 5th neighbour",
+                    f"{name} {where}",
+                    value,
+                    "share" if name != "density" else "",
+                    "measure",
+                    "higher",
+                    split,
+                    len(made),
+                    self.seed,
+                    floor=floors[name],
+                    note=meanings[name] + "; neighbourhoods reach to the 5th neighbour",
                 )  # fmt: skip
             )
         return found

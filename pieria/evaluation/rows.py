@@ -11,7 +11,15 @@ from scipy.stats import ks_2samp
 from torch import Tensor
 
 from pieria.data.examples import Examples
-from pieria.evaluation.comparison import Comparison, Nearness, copies_by_ratio, everything, nearest, spread, without_condition
+from pieria.evaluation.comparison import (
+    Comparison,
+    Nearness,
+    copies_by_ratio,
+    everything,
+    nearest,
+    spread,
+    without_condition,
+)
 from pieria.evaluation.distances import EnergyDistance, mean_interval
 from pieria.evaluation.scorecard import Figure, likelihood_name
 from pieria.forms import Column, Row
@@ -62,8 +70,17 @@ def figures(model: Model, held: Examples, baseline: Model | None, split: str) ->
         note += f"; {len(nats):,} of {len(held):,} rows, spread evenly"
     return [
         Figure(
-            likelihood_name("nats per row", model.likelihood), mean, "nats", model.likelihood, "lower", split, len(nats),
-            baseline=None if baseline is None else float(nats_of(baseline, without_condition(held)).mean()), low=low, high=high, note=note,
+            likelihood_name("nats per row", model.likelihood),
+            mean,
+            "nats",
+            model.likelihood,
+            "lower",
+            split,
+            len(nats),
+            baseline=None if baseline is None else float(nats_of(baseline, without_condition(held)).mean()),
+            low=low,
+            high=high,
+            note=note,
         )  # fmt: skip
     ]
 
@@ -223,7 +240,9 @@ class RowComparison(Comparison):
         if len(self.columns) > 1:
             found.append(
                 figure(
-                    "pair distance, mean", float(self.pair_distances("made").mean()), float(self.pair_distances("seen").mean()),
+                    "pair distance, mean",
+                    float(self.pair_distances("made").mean()),
+                    float(self.pair_distances("seen").mean()),
                     "total variation between joint distributions of two columns, numbers in eighths of their ranks",
                 )  # fmt: skip
             )
@@ -233,8 +252,11 @@ class RowComparison(Comparison):
         made, held = self._distances["made"][:, 0], self._distances["held"][:, 0]
         found.append(
             figure(
-                "distance to closest record, median", float(np.median(made)), float(np.median(held)),
-                "much below real data means copies; much above, rows unlike any real one", "higher",
+                "distance to closest record, median",
+                float(np.median(made)),
+                float(np.median(held)),
+                "much below real data means copies; much above, rows unlike any real one",
+                "higher",
             )  # fmt: skip
         )
         return found, own

@@ -68,7 +68,9 @@ def digits() -> Small:
     y = torch.from_numpy(loaded.target.astype(np.int64))
     form, label = Grid(1, 8, 8, levels=17), Label(tuple("0123456789"))
     parts = zip(("train", "test", "validation"), _cut(x), _cut(y), strict=True)
-    return Small("digits", {n: ItemExamples(form, a, condition=label, conditions=b) for n, a, b in parts}, fingerprint="digits")
+    return Small(
+        "digits", {n: ItemExamples(form, a, condition=label, conditions=b) for n, a, b in parts}, fingerprint="digits"
+    )
 
 
 @cache
@@ -87,7 +89,9 @@ def table() -> Small:
     columns += [Column("n2 gap", "missing", of="n2"), Column("benign", "category", levels=2)]
     x = torch.from_numpy(np.column_stack([scaled, gaps, loaded.target]).astype(np.float32))
     form = Row(tuple(columns))
-    return Small("cancer", dict(zip(("train", "test", "validation"), (ItemExamples(form, p) for p in _cut(x)))), fingerprint="t")
+    return Small(
+        "cancer", dict(zip(("train", "test", "validation"), (ItemExamples(form, p) for p in _cut(x)))), fingerprint="t"
+    )
 
 
 @cache
@@ -118,7 +122,9 @@ def words() -> Small:
     for row, word in enumerate(found):
         x[row, : len(word)] = torch.tensor([ord(c) - 97 for c in word])
     form = Tokens(27, 16, end=end)
-    return Small("words", dict(zip(("train", "test", "validation"), (ItemExamples(form, p) for p in _cut(x)))), fingerprint="w")
+    return Small(
+        "words", dict(zip(("train", "test", "validation"), (ItemExamples(form, p) for p in _cut(x)))), fingerprint="w"
+    )
 
 
 @cache
@@ -160,7 +166,9 @@ def some_of(examples: Examples, n: int, form: Form, seed: int, points: int) -> T
 
 
 class BagSettings(Settings):
-    share: float = Field(1.0, ge=0, le=1, description="how many of the draws are kept items; the rest comes from the other bag")
+    share: float = Field(
+        1.0, ge=0, le=1, description="how many of the draws are kept items; the rest comes from the other bag"
+    )
 
 
 class Bag(Model):

@@ -108,7 +108,8 @@ def test_longest_runs_equal_looking_at_every_substring(training, items, piece):
 
     def slow(item):
         return max(
-            (n for n in range(1, len(item) + 1) for k in range(len(item) - n + 1) if bytes(item[k : k + n]) in text), default=0
+            (n for n in range(1, len(item) + 1) for k in range(len(item) - n + 1) if bytes(item[k : k + n]) in text),
+            default=0,
         )
 
     found = longest_runs(np.asarray(training), [np.asarray(item) for item in items], piece)
