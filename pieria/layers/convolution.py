@@ -3,6 +3,8 @@
 After DCGAN (Radford et al. 2016), without batch statistics, so that an item does not depend on the batch around it.
 """
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,10 +25,18 @@ def halvings(height: int, width: int, smallest: int = 4) -> list[tuple[int, int]
     return sizes
 
 
-def _widths(stages: int, channels: int) -> list[int]:
-    # from the whole picture down: `channels` features at the smallest size, half as many at each doubling, which costs
-    # about the same at every size
-    return [max(channels // 2 ** (stages - 1 - stage), min(channels, 8)) for stage in range(stages)]
+def _widths(sizes: list[tuple[int, int]], channels: int, cells: int) -> list[int]:
+    """Features at each size, the whole picture first: ``channels`` at the smallest, half as many at each doubling.
+
+    So each size costs about the same. At the whole size a large picture has no features but its ``cells`` themselves.
+    """
+    widths = [max(channels // 2**stage, min(channels, 8)) for stage in reversed(range(len(sizes)))]
+    return widths if _small(sizes) else [cells, *widths[1:]]
+
+
+def _small(sizes: list[tuple[int, int]]) -> bool:
+    # in a small picture each cell matters, and features at its full size are cheap
+    return max(sizes[0]) <= 16
 
 
 class PixelNorm(nn.Module):
@@ -45,18 +55,18 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         sizes = halvings(height, width)
-        widths = _widths(len(sizes), channels)
-        self.first = bounded(nn.Conv2d(inputs, widths[0], 3, padding=1), spectral)
+        widths = _widths(sizes, channels, inputs)
+        self.first = bounded(nn.Conv2d(inputs, widths[0], 3, padding=1), spectral) if _small(sizes) else None
         self.stages = nn.ModuleList(
-            bounded(nn.Conv2d(before, after, 4, stride=2, padding=1), spectral)
-            for before, after in zip(widths, widths[1:], strict=False)
+            bounded(nn.Conv2d(before, after, 4, stride=2, padding=1), spectral) for before, after in pairwise(widths)
         )
         self.nonlinear = activation(nonlinear)
         self.outputs = widths[-1] * sizes[-1][0] * sizes[-1][1]
 
     def forward(self, x: Tensor) -> Tensor:
         """Float ``[batch, inputs, height, width] → [batch, outputs]``."""
-        x = self.nonlinear(self.first(x))
+        if self.first is not None:
+            x = self.nonlinear(self.first(x))
         for stage in self.stages:
             # an odd side gets one empty line, so that halving rounds up
             x = F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2))
@@ -68,18 +78,25 @@ class Decoder(nn.Module):
     """Features ``[batch, inputs]`` as a picture ``[batch, outputs, height, width]``, by transposed 4 × 4 convolutions."""
 
     def __init__(
-        self, inputs: int, outputs: int, height: int, width: int, channels: int, *, nonlinear: str = "relu", norm: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        height: int,
+        width: int,
+        channels: int,
+        *,
+        nonlinear: str = "relu",
+        norm: bool = False,
     ) -> None:
         super().__init__()
         self.sizes = halvings(height, width)[::-1]
-        widths = _widths(len(self.sizes), channels)[::-1]
+        widths = _widths(self.sizes[::-1], channels, outputs)[::-1]
         self.smallest = (widths[0], *self.sizes[0])
         self.first = nn.Linear(inputs, widths[0] * self.sizes[0][0] * self.sizes[0][1])
         self.stages = nn.ModuleList(
-            nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)
-            for before, after in zip(widths, widths[1:], strict=False)
+            nn.ConvTranspose2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)
         )
-        self.last = nn.Conv2d(widths[-1], outputs, 3, padding=1)
+        self.last = nn.Conv2d(widths[-1], outputs, 3, padding=1) if _small(self.sizes[::-1]) else None
         self.nonlinear = activation(nonlinear)
         self.norm = PixelNorm() if norm else nn.Identity()
 
@@ -93,6 +110,9 @@ class Decoder(nn.Module):
         seen = [x]
         for stage, (height, width) in zip(self.stages, self.sizes[1:], strict=True):
             x = stage(x)[..., :height, :width]
+            if self.last is None and (height, width) == self.sizes[-1]:
+                return [*seen, x]
             x = self.norm(self.nonlinear(x))
             seen.append(x)
+        assert self.last is not None
         return [*seen, self.last(x)]

@@ -1,8 +1,9 @@
 """A row of mixed columns as a network reads and writes it: what is fitted is how each number is distributed.
 
 A number is seldom Gaussian: hours worked pile up at 40, capital gains at 0. So each number column gets up to ``modes``
-bumps, each with a centre, a width and a share: first the single values that many rows share, then a mixture of the rest. A
-number is read as "which bump, and how far from its centre" (mode-specific normalisation, Xu et al. 2019); categories are one-hot; where a value is missing, everything about it is zero but its flag.
+bumps, each with a centre, a width and a share: first the single values that many rows have in common, then a Gaussian
+mixture of the rest. A number is read as "which bump, and how far from its centre" (mode-specific normalisation, Xu et al.
+2019); categories are one-hot; where a value is missing, everything about it is zero but its flag.
 """
 
 import math
@@ -103,10 +104,7 @@ class RowEncoding(nn.Module):
             floor = max(step * INTEGER_FLOOR if step else float(spread) * FLOOR, 1e-6 * (1 + abs(float(middle))))
             self.low[row], self.high[row] = values.min(), values.max()
             self.middle[row], self.spread[row], self.floors[row] = middle, spread.clamp(min=floor), floor
-            if self.modes == 1:
-                bumps = [(float(middle), float(spread), 1.0)]
-            else:
-                bumps = _bumps(values, self.modes)
+            bumps = [(float(middle), float(spread), 1.0)] if self.modes == 1 else _bumps(values, self.modes)
             for column in (self.centres, self.widths, self.shares):
                 column[row] = 0
             for place_, (centre, width, share) in enumerate(bumps):
@@ -178,7 +176,9 @@ class RowEncoding(nn.Module):
             drawn.append(hard + soft - soft.detach())
         flags = drawn[len(drawn) - len(self.missing) :]
         of = {place: 1 - flag[:, 1:] for place, flag in zip(self.missing, flags, strict=True)}
-        there = [of.get(int(self.flags[place]), offset.new_ones(1, 1)) for place in [*self.numbers.tolist(), *self.categories]]
+        there = [
+            of.get(int(self.flags[place]), offset.new_ones(1, 1)) for place in [*self.numbers.tolist(), *self.categories]
+        ]
         offsets = [offset[:, i : i + 1] * there[i] for i in range(count)]
         chosen = [part * present for part, present in zip(drawn[: len(there)], there, strict=True)]
         return torch.cat([*offsets, *chosen, *flags], dim=1)

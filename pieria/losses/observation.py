@@ -237,7 +237,9 @@ class Mixed(Observation):
         e = self.encoding
         odds, shift, categories, flags = raw.split(self.sizes, dim=-1)
         shape = (len(e.numbers), e.modes)
-        odds = (odds.unflatten(-1, shape) + e.shares.log()).log_softmax(dim=-1) if len(e.numbers) else odds.unflatten(-1, shape)
+        odds = (
+            (odds.unflatten(-1, shape) + e.shares.log()).log_softmax(dim=-1) if len(e.numbers) else odds.unflatten(-1, shape)
+        )
         mean = e.centres + e.widths * shift.unflatten(-1, shape)
         width = torch.maximum(e.widths * self.scale.clamp(-5, 3).exp(), e.floors[:, None])
         return odds, mean, width, categories, flags
@@ -306,10 +308,20 @@ def over_grid(form: Grid, law: str) -> Observation:
     """
     levels = form.levels
     if law == "auto":
-        law = "gaussian" if levels is None else "categorical" if not form.ordered else "bernoulli" if levels == 2 else "logistic"
+        law = (
+            "gaussian"
+            if levels is None
+            else "categorical"
+            if not form.ordered
+            else "bernoulli"
+            if levels == 2
+            else "logistic"
+        )
     if law == "bernoulli":
         if levels != 2:
-            raise UsageError(f"observation = bernoulli over {levels or 'continuous'} levels", "two levels", "Use observation = auto")
+            raise UsageError(
+                f"observation = bernoulli over {levels or 'continuous'} levels", "two levels", "Use observation = auto"
+            )
         return Bernoulli(form)
     if law == "categorical":
         if levels is None:

@@ -31,11 +31,12 @@ from pieria.layers.mlp import MLP, bounded
 from pieria.layers.rows import RowEncoding
 from pieria.losses import adversarial
 from pieria.models.contract import Losses, Model, Phase, Step
-from pieria.noise import ItemNoise, Noise
-from pieria.settings import Field, Settings
+from pieria.noise import Noise
+from pieria.settings import Field
+from pieria.settings import Settings as AnySettings
 
 
-class GANSettings(Settings):
+class GANSettings(AnySettings):
     """What a GAN is made of."""
 
     network: Literal["auto", "mlp", "convolution"] = Field(
@@ -48,12 +49,15 @@ class GANSettings(Settings):
         "non-saturating", description="the game that is played"
     )
     penalty: Literal["auto", "r1", "gradient", "none"] = Field(
-        "auto", description="what keeps the discriminator smooth: r1 (flat at the data), gradient (slope 1 between data "
-        "and samples), none; auto is gradient for wasserstein, else r1"
+        "auto",
+        description="what keeps the discriminator smooth: r1 (flat at the data), gradient (slope 1 between data "
+        "and samples), none; auto is gradient for wasserstein, else r1",
     )
     penalty_weight: float = Field(0.0, ge=0, description="weight of the penalty; 0 chooses 1 for r1 and 20 for gradient")
     penalty_every: int = Field(
-        0, ge=0, description="steps between lazy penalties, each weighted as many times; 0 chooses 16 for r1 and 1 for gradient"
+        0,
+        ge=0,
+        description="steps between lazy penalties, each weighted as many times; 0 chooses 16 for r1 and 1 for gradient",
     )
     critic_steps: int = Field(1, ge=1, description="discriminator steps for each generator step; 3 to 5 suit wasserstein")
     spectral: bool = Field(False, description="divide each weight of the discriminator by its largest singular value")
@@ -63,7 +67,7 @@ class GANSettings(Settings):
     modes: int = Field(10, ge=1, description="rows: bumps that a number is read as and made of; 1 is a single Gaussian")
 
 
-class GANSampling(Settings):
+class GANSampling(AnySettings):
     """How a GAN draws."""
 
     temperature: float = Field(1.0, ge=0, description="scale of the code's Gaussian; below 1 more typical and less varied")
@@ -94,6 +98,7 @@ class Discriminator(nn.Module):
 class GAN(Model):
     """A generator and its discriminator; without a likelihood.
 
+    >>> from pieria.noise import ItemNoise
     >>> model = GAN(GANSettings(latent=4, channels=4), Grid(1, 6, 9, levels=2))
     >>> model.sample(3, GANSampling(), ItemNoise(seed=0, size=3)).shape
     torch.Size([3, 1, 6, 9])
@@ -156,7 +161,7 @@ class GAN(Model):
         self.penalty_weight = settings.penalty_weight or (20.0 if self.penalty_kind == "gradient" else 1.0)
 
     def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
-        """Fit what is counted, not learned by gradient, before training: the encoding of rows, how frequent each label is."""
+        """Fit what is counted, not learned by gradient: the encoding of rows, how frequent each label is."""
         self.labels.fit(batches)
         if self.rows is not None:
             self.rows.fit(batches)
@@ -183,7 +188,9 @@ class GAN(Model):
         if form.ordered or form.levels is None:
             return raw.tanh()
         # symbols: a hard choice forwards, its soft odds backwards
-        odds = (raw if gumbel is None else raw + gumbel).reshape(len(raw), form.channels, form.levels, form.height, form.width)
+        odds = (raw if gumbel is None else raw + gumbel).reshape(
+            len(raw), form.channels, form.levels, form.height, form.width
+        )
         soft = odds.softmax(dim=2)
         hard = F.one_hot(odds.argmax(dim=2), form.levels).movedim(-1, 2).to(soft.dtype)
         return (hard + soft - soft.detach()).reshape(raw.shape)
@@ -263,14 +270,14 @@ class GAN(Model):
     def prior(self, n: int, noise: Noise) -> Tensor:
         """``n`` codes ``[n, latent]``."""
         assert len(noise) == n
-        return noise.normal("z", (self.settings.latent,)).to(self.discriminator.score.bias)
+        return noise.normal("z", (self.settings.latent,)).to(next(self.parameters()))
 
     @torch.no_grad()
     def decode(
         self,
         z: Tensor,
         space: str = "z",
-        options: Settings | None = None,
+        options: AnySettings | None = None,
         noise: Noise | None = None,
         condition: Tensor | None = None,
     ) -> Tensor:
@@ -286,13 +293,13 @@ class GAN(Model):
 
     # ---- drawing -----------------------------------------------------------------------------------------------------
 
-    def sample(self, n: int, options: Settings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
         """A code from the prior, and what the generator makes of it."""
         assert isinstance(options, GANSampling)
         return self.decode(options.temperature * self.prior(n, noise), "z", options, noise, condition)
 
     @torch.no_grad()
-    def trace(self, options: Settings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
+    def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
         """A code from the prior, the feature maps on the way, and the item."""
         assert isinstance(options, GANSampling)
         label = self.labels.chosen(condition, noise, 1)

@@ -33,13 +33,14 @@ from pieria.layers.rows import RowEncoding
 from pieria.losses.observation import Mixed, over_grid
 from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
 from pieria.noise import ItemNoise, Noise
-from pieria.settings import Field, Settings
+from pieria.settings import Field
+from pieria.settings import Settings as AnySettings
 
 AT_ONCE = 2**21  # numbers that a decoder writes at once while it scores: what fits into a cache
 DRAW = 250  # importance samples drawn at once
 
 
-class VAESettings(Settings):
+class VAESettings(AnySettings):
     """What a VAE is made of."""
 
     network: Literal["auto", "mlp", "convolution"] = Field(
@@ -57,7 +58,7 @@ class VAESettings(Settings):
     modes: int = Field(16, ge=1, description="rows: bumps that the law of a number is made of; 1 is a single Gaussian")
 
 
-class VAESampling(Settings):
+class VAESampling(AnySettings):
     """How a VAE draws."""
 
     temperature: float = Field(1.0, ge=0, description="scale of the code's Gaussian; below 1 more typical and less varied")
@@ -143,7 +144,7 @@ class VAE(Model):
         return network == "convolution" or min(form.height, form.width) >= 16
 
     def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
-        """Fit what is counted, not learned by gradient, before training: the encoding of rows, how frequent each label is."""
+        """Fit what is counted, not learned by gradient: the encoding of rows, how frequent each label is."""
         self.labels.fit(batches)
         if isinstance(self.observation, Mixed):
             self.observation.encoding.fit(batches)
@@ -151,7 +152,7 @@ class VAE(Model):
     # ---- the two networks --------------------------------------------------------------------------------------------
 
     def infer(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of ``q(z | x)``, each ``[batch, latent]``; ``labels`` is one-hot ``[batch, class]``."""
+        """Mean and deviation of ``q(z | x)``, each ``[batch, latent]``; ``labels`` is one-hot ``[batch, class]``."""
         if isinstance(self.observation, Mixed):
             features = self.read(torch.cat([self.observation.encoding.encode(x), labels], dim=1))
         else:
@@ -259,7 +260,7 @@ class VAE(Model):
         self,
         z: Tensor,
         space: str = "z",
-        options: Settings | None = None,
+        options: AnySettings | None = None,
         noise: Noise | None = None,
         condition: Tensor | None = None,
     ) -> Tensor:
@@ -269,7 +270,7 @@ class VAE(Model):
         """
         self._only(space)
         raw = self.generate(z, self.labels(self.labels.chosen(condition, noise, len(z)), len(z)))
-        options = options if isinstance(options, VAESampling) else VAESampling()
+        options = options if isinstance(options, VAESampling) else VAESampling.of({})
         typical = noise is None or options.observation == "typical"
         x = self.observation.typical(raw) if typical or noise is None else self.observation.draw(raw, noise)
         if isinstance(self.observation, Mixed) and options.inside:
@@ -282,13 +283,13 @@ class VAE(Model):
 
     # ---- drawing -----------------------------------------------------------------------------------------------------
 
-    def sample(self, n: int, options: Settings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
         """A code from the prior, what the decoder says of it, and an item drawn from that law."""
         assert isinstance(options, VAESampling)
         return self.decode(options.temperature * self.prior(n, noise), "z", options, noise, condition)
 
     @torch.no_grad()
-    def trace(self, options: Settings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
+    def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
         """A code from the prior, what the decoder says of it, and an item drawn from that law."""
         assert isinstance(options, VAESampling)
         label = self.labels.chosen(condition, noise, 1)
@@ -298,7 +299,9 @@ class VAE(Model):
         yield Step("prior", note="A code is drawn from a standard Gaussian, knowing nothing of the data.", data={"z": z})
         raw = self.generate(z, self.labels(label, 1))
         typical = self.observation.typical(raw)
-        yield Step("decoder", typical, "The decoder says how each cell is distributed; here its most typical item.", {"raw": raw})
+        yield Step(
+            "decoder", typical, "The decoder says how each cell is distributed; here its most typical item.", {"raw": raw}
+        )
         x = self.decode(z, "z", options, noise, label)
         note = "Each cell is drawn from its law." if options.observation == "draw" else "The most typical item is taken."
         yield Step("observation", x, note)
