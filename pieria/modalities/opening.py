@@ -147,16 +147,21 @@ def open_data(
     if empty:
         raise DataError(f"{path} is empty", "a file or a folder with data", "Check that it was written")
     inside = _inside(path)
+    named = _parts_by_name(inside)
     if modality is not None:
         name, reason = modality.name, "as the run was fitted"
     else:
-        name, reason = finding.find(inside, as_, column)
+        name, reason = finding.find(named.get("train", inside), as_, column)
     about = _about(path)
     reader, given = _reader(name, settings or {}, modality)
-    whole = _read(reader, inside, column)
-    if whole.stream and modality is None and sum(len(artifact) for artifact in whole.artifacts) < splits.FEWEST:
-        raise DataError(f"{path} holds almost nothing", f"at least {splits.FEWEST} symbols or points", "Give more data")
-    parts, findings = _split(reader, whole)
+    if named:
+        parts, findings = _read_published(reader, named, column)
+    else:
+        whole = _read(reader, inside, column)
+        if whole.stream and modality is None and sum(len(artifact) for artifact in whole.artifacts) < splits.FEWEST:
+            raise DataError(f"{path} holds almost nothing", f"at least {splits.FEWEST} symbols or points", "Give more data")
+        parts, said = _split(reader, whole)
+        findings = [*whole.findings, *said]
     dataset = Dataset(
         name=path.name,
         path=path,
@@ -166,7 +171,7 @@ def open_data(
         consent=consent or about.get("consent", NOT_STATED),
         source=about.get("source", str(path)),
         fingerprint=fingerprint.of_path(path),
-        findings=[*whole.findings, *findings],
+        findings=findings,
         reason=reason,
         settings=given,
     )
@@ -187,9 +192,7 @@ def _open_entry(
     reader, given = _reader(name, {**suited, **settings}, modality)
     column = column or entry.column
     if entry.parts:
-        parts = {part: _read(reader, _inside(folder / file), column) for part, file in entry.parts.items()}
-        findings = [f"{part}: {line}" for part, collection in parts.items() for line in collection.findings]
-        parts, said = _published(parts)
+        parts, findings = _read_published(reader, {part: folder / file for part, file in entry.parts.items()}, column)
         print_of = "".join(f"{part} {fingerprint.of_path(folder / file)}\n" for part, file in sorted(entry.parts.items()))
         whole_print = fingerprint.of_item(print_of).hex()
         path = folder
@@ -197,7 +200,7 @@ def _open_entry(
         path = folder / entry.read
         whole = _read(reader, _inside(path), column)
         parts, said = _split(reader, whole, entry.rule, path)
-        findings, whole_print = whole.findings, fingerprint.of_path(path)
+        findings, whole_print = [*whole.findings, *said], fingerprint.of_path(path)
     dataset = Dataset(
         name=entry.name,
         path=path,
@@ -207,7 +210,7 @@ def _open_entry(
         consent="not stated here; the data are published by their source",
         source=entry.source,
         fingerprint=whole_print,
-        findings=[*findings, *said],
+        findings=findings,
         reason="as the catalogue says" if name == entry.modality else "told",
         settings=given,
     )
@@ -260,6 +263,23 @@ def _read(modality: Modality, path: Path, column: str | None) -> Collection:
     if len(collection) == 0:
         raise DataError(f"{path} holds no items", f"something that reads as {modality.name}", "Check what it holds, or --as")
     return collection
+
+
+NAMES_OF = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+
+
+def _parts_by_name(path: Path) -> dict[str, Path]:
+    """The parts of a folder that holds nothing but ``train``, ``test`` and perhaps ``validation`` (files or folders)."""
+    if not path.is_dir():
+        return {}
+    inside = [file for file in path.iterdir() if not file.name.startswith(".") and file.name != "about.json"]
+    found: dict[str, Path] = {}
+    for file in inside:
+        part = next((part for part, names in NAMES_OF.items() if file.name.split(".")[0].lower() in names), None)
+        if part is None or part in found:
+            return {}
+        found[part] = file
+    return found if {"train", "test"} <= set(found) else {}
 
 
 def _about(path: Path) -> dict[str, str]:
@@ -331,6 +351,19 @@ def _cut(whole: Collection, start: int, stop: int) -> Collection:
             kept.append(artifact if (first, last) == (0, len(artifact)) else artifact[first:last])
         place += len(artifact)
     return replace(whole, artifacts=kept, findings=[])
+
+
+def _read_published(
+    reader: Modality, places: Mapping[str, Path], column: str | None
+) -> tuple[dict[str, Collection], list[str]]:
+    """Parts that lie in files or folders of their own, and what was found in each."""
+    parts = {part: _read(reader, _inside(place), column) for part, place in places.items()}
+    findings = [f"{part}: {line}" for part, collection in parts.items() for line in collection.findings]
+    if len({collection.stream for collection in parts.values()}) > 1:
+        how = ", ".join(f"{part} as {'a stream' if c.stream else 'items'}" for part, c in parts.items())
+        raise DataError(f"{places['train'].parent} was read in two ways ({how})", "one way", "Say which with --set items=…")
+    parts, said = _published(parts)
+    return parts, [*findings, *said]
 
 
 def _published(parts: dict[str, Collection]) -> tuple[dict[str, Collection], list[str]]:
