@@ -1,7 +1,7 @@
 """From a name or a path to a `Dataset`: found, read, split, and the modality learned from the training part."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -227,7 +227,7 @@ def look(data: str | Path, *, as_: str | None = None, column: str | None = None)
         "path": str(dataset.path),
         "read as": f"{kind} ({dataset.reason})",
         "form": ", ".join(f"{name} {value}" for name, value in form.items() if isinstance(value, str | int | bool)),
-        "parts": {part: len(collection) for part, collection in dataset.parts.items()},
+        "parts": _lengths(dataset.parts),
         "classes": list(dataset.condition.classes) if dataset.condition is not None else [],
         "found": dataset.findings,
         "licence": dataset.licence,
@@ -279,7 +279,7 @@ def _parts_by_name(path: Path) -> dict[str, Path]:
         if part is None or part in found:
             return {}
         found[part] = file
-    return found if {"train", "test"} <= set(found) else {}
+    return {part: found[part] for part in splits.PARTS if part in found} if {"train", "test"} <= set(found) else {}
 
 
 def _about(path: Path) -> dict[str, str]:
@@ -308,8 +308,7 @@ def _split(
     if isinstance(modality, Splits):
         parts = {part: replace(collection, findings=[]) for part, collection in modality.split(whole).items()}
         one = all(len(collection) == 1 for collection in parts.values())
-        sizes = {part: len(collection.artifacts[0] if one else collection) for part, collection in parts.items()}
-        return parts, [f"split {'along its points' if one else 'by item'}: {_counted(sizes)}"]
+        return parts, [f"split {'along its points' if one else 'by item'}: {_sizes(parts)}"]
     if whole.stream:
         total = sum(len(artifact) for artifact in whole.artifacts)
         cuts = splits.STREAM_RULES.get(rule, splits.by_place)(total)
@@ -385,10 +384,14 @@ def _published(parts: dict[str, Collection]) -> tuple[dict[str, Collection], lis
     return ordered, [f"split as published, validation from the end of train: {_sizes(ordered)}"]
 
 
-def _sizes(parts: dict[str, Collection]) -> str:
-    if parts["train"].stream:
-        return _counted({part: sum(len(a) for a in collection.artifacts) for part, collection in parts.items()})
-    return _counted({part: len(collection) for part, collection in parts.items()})
+def _lengths(parts: Mapping[str, Collection]) -> dict[str, int]:
+    """Items in each part; symbols or points where there is one stream or one curve."""
+    whole = all(c.stream or (len(c) == 1 and isinstance(c.artifacts[0], Sized)) for c in parts.values())
+    return {part: sum(map(len, c.artifacts)) if whole else len(c) for part, c in parts.items()}
+
+
+def _sizes(parts: Mapping[str, Collection]) -> str:
+    return _counted(_lengths(parts))
 
 
 def _relabelled(collection: Collection, classes: tuple[str, ...]) -> Collection:
