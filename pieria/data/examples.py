@@ -4,6 +4,7 @@
 symbols, which may be memory-mapped. Both answer the same two questions: the batch at these places, and everything once.
 """
 
+import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 
@@ -15,6 +16,8 @@ from pieria.data.batch import Batch, check, mask_after_end
 from pieria.errors import FormError
 from pieria.forms import Form, Grid, Label, Tokens
 from pieria.noise import Noise
+
+FORGET_AFTER = 2000  # windows of a mapped stream, after which the pages that they lay on are let go
 
 Augment = Callable[[Tensor, Noise], Tensor]
 
@@ -117,6 +120,15 @@ class ItemExamples(Examples):
         return len(self) if self.masks is None else int(self.masks.sum())
 
 
+def _map_under(stream: np.ndarray) -> mmap.mmap | None:
+    """The mapped file that a read-only array is a view of, where the system can be told to let go of its pages."""
+    base: object = stream
+    while isinstance(base, np.ndarray):
+        base = base.base
+    mapped = isinstance(base, mmap.mmap) and not stream.flags.writeable and hasattr(mmap, "MADV_DONTNEED")
+    return base if mapped else None  # type: ignore[return-value]
+
+
 class StreamExamples(Examples):
     """Windows of one stream of symbols: ``stream`` is a one-dimensional integer array, in memory or memory-mapped."""
 
@@ -129,6 +141,8 @@ class StreamExamples(Examples):
         self.condition = None
         # a memory map as a plain view of it: indexing the subclass is slow
         self.stream = np.asarray(stream)
+        self._map = _map_under(stream)
+        self._read = 0
 
     def __len__(self) -> int:
         # a window needs one symbol before it, so that each of its symbols is predicted from a real neighbour
@@ -140,6 +154,7 @@ class StreamExamples(Examples):
         length = min(self.form.length, len(self.stream) - 1)
         index = np.asarray(places, dtype=np.int64)
         windows = self.stream[index[:, None] + np.arange(length + 1)[None, :]].astype(np.int64)
+        self._forget(len(index))
         drawn = torch.from_numpy(windows)
         return Batch(x=drawn[:, 1:], context=drawn[:, :1], index=torch.from_numpy(index))
 
@@ -156,6 +171,7 @@ class StreamExamples(Examples):
             width = min(length, stop - starts[-1])
             places = np.asarray(starts)[:, None] + np.arange(-before, width)[None, :]
             rows = torch.from_numpy(np.asarray(self.stream[places], dtype=np.int64))
+            self._forget(len(starts))
             return Batch(
                 x=rows[:, before:],
                 context=rows[:, :before] if before else None,
@@ -170,6 +186,13 @@ class StreamExamples(Examples):
             group.append(start)
         if group:
             yield cut(group)
+
+    def _forget(self, windows: int) -> None:
+        # each look at a mapped file keeps some 64 kB of it in this process: without this, all of it in the end
+        self._read += windows
+        if self._map is not None and self._read >= FORGET_AFTER:
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._read = 0
 
     def scored(self) -> int:
         """The symbols of the stream."""

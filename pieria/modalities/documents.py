@@ -112,6 +112,8 @@ def _folder(path: Path, asked: Asked, encoding: str) -> Collection:
     )
     if not files:
         raise DataError(f"{path} holds no text files", f"files that end with {', '.join(PLAIN)}", "Name another folder")
+    if len(files) == 1:
+        return read(files[0], None, asked, encoding)
     texts: list[AnyText] = []
     findings = []
     for file in files:

@@ -1,7 +1,7 @@
 """From a name or a path to a `Dataset`: found, read, split, and the modality learned from the training part."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -147,16 +147,21 @@ def open_data(
     if empty:
         raise DataError(f"{path} is empty", "a file or a folder with data", "Check that it was written")
     inside = _inside(path)
+    named = _parts_by_name(inside)
     if modality is not None:
         name, reason = modality.name, "as the run was fitted"
     else:
-        name, reason = finding.find(inside, as_, column)
+        name, reason = finding.find(named.get("train", inside), as_, column)
     about = _about(path)
     reader, given = _reader(name, settings or {}, modality)
-    whole = _read(reader, inside, column)
-    if whole.stream and modality is None and sum(len(artifact) for artifact in whole.artifacts) < splits.FEWEST:
-        raise DataError(f"{path} holds almost nothing", f"at least {splits.FEWEST} symbols or points", "Give more data")
-    parts, findings = _split(reader, whole)
+    if named:
+        parts, findings = _read_published(reader, named, column)
+    else:
+        whole = _read(reader, inside, column)
+        if whole.stream and modality is None and sum(len(artifact) for artifact in whole.artifacts) < splits.FEWEST:
+            raise DataError(f"{path} holds almost nothing", f"at least {splits.FEWEST} symbols or points", "Give more data")
+        parts, said = _split(reader, whole)
+        findings = [*whole.findings, *said]
     dataset = Dataset(
         name=path.name,
         path=path,
@@ -166,7 +171,7 @@ def open_data(
         consent=consent or about.get("consent", NOT_STATED),
         source=about.get("source", str(path)),
         fingerprint=fingerprint.of_path(path),
-        findings=[*whole.findings, *findings],
+        findings=findings,
         reason=reason,
         settings=given,
     )
@@ -187,9 +192,7 @@ def _open_entry(
     reader, given = _reader(name, {**suited, **settings}, modality)
     column = column or entry.column
     if entry.parts:
-        parts = {part: _read(reader, _inside(folder / file), column) for part, file in entry.parts.items()}
-        findings = [f"{part}: {line}" for part, collection in parts.items() for line in collection.findings]
-        parts, said = _published(parts)
+        parts, findings = _read_published(reader, {part: folder / file for part, file in entry.parts.items()}, column)
         print_of = "".join(f"{part} {fingerprint.of_path(folder / file)}\n" for part, file in sorted(entry.parts.items()))
         whole_print = fingerprint.of_item(print_of).hex()
         path = folder
@@ -197,7 +200,7 @@ def _open_entry(
         path = folder / entry.read
         whole = _read(reader, _inside(path), column)
         parts, said = _split(reader, whole, entry.rule, path)
-        findings, whole_print = whole.findings, fingerprint.of_path(path)
+        findings, whole_print = [*whole.findings, *said], fingerprint.of_path(path)
     dataset = Dataset(
         name=entry.name,
         path=path,
@@ -207,7 +210,7 @@ def _open_entry(
         consent="not stated here; the data are published by their source",
         source=entry.source,
         fingerprint=whole_print,
-        findings=[*findings, *said],
+        findings=findings,
         reason="as the catalogue says" if name == entry.modality else "told",
         settings=given,
     )
@@ -224,7 +227,7 @@ def look(data: str | Path, *, as_: str | None = None, column: str | None = None)
         "path": str(dataset.path),
         "read as": f"{kind} ({dataset.reason})",
         "form": ", ".join(f"{name} {value}" for name, value in form.items() if isinstance(value, str | int | bool)),
-        "parts": {part: len(collection) for part, collection in dataset.parts.items()},
+        "parts": _lengths(dataset.parts),
         "classes": list(dataset.condition.classes) if dataset.condition is not None else [],
         "found": dataset.findings,
         "licence": dataset.licence,
@@ -262,6 +265,23 @@ def _read(modality: Modality, path: Path, column: str | None) -> Collection:
     return collection
 
 
+NAMES_OF = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+
+
+def _parts_by_name(path: Path) -> dict[str, Path]:
+    """The parts of a folder that holds nothing but ``train``, ``test`` and perhaps ``validation`` (files or folders)."""
+    if not path.is_dir():
+        return {}
+    inside = [file for file in path.iterdir() if not file.name.startswith(".") and file.name != "about.json"]
+    found: dict[str, Path] = {}
+    for file in inside:
+        part = next((part for part, names in NAMES_OF.items() if file.name.split(".")[0].lower() in names), None)
+        if part is None or part in found:
+            return {}
+        found[part] = file
+    return {part: found[part] for part in splits.PARTS if part in found} if {"train", "test"} <= set(found) else {}
+
+
 def _about(path: Path) -> dict[str, str]:
     side = path / "about.json" if path.is_dir() else path.with_name(f"{path.name.split('.')[0]}.about.json")
     if not side.is_file():
@@ -288,8 +308,7 @@ def _split(
     if isinstance(modality, Splits):
         parts = {part: replace(collection, findings=[]) for part, collection in modality.split(whole).items()}
         one = all(len(collection) == 1 for collection in parts.values())
-        sizes = {part: len(collection.artifacts[0] if one else collection) for part, collection in parts.items()}
-        return parts, [f"split {'along its points' if one else 'by item'}: {_counted(sizes)}"]
+        return parts, [f"split {'along its points' if one else 'by item'}: {_sizes(parts)}"]
     if whole.stream:
         total = sum(len(artifact) for artifact in whole.artifacts)
         cuts = splits.STREAM_RULES.get(rule, splits.by_place)(total)
@@ -333,6 +352,19 @@ def _cut(whole: Collection, start: int, stop: int) -> Collection:
     return replace(whole, artifacts=kept, findings=[])
 
 
+def _read_published(
+    reader: Modality, places: Mapping[str, Path], column: str | None
+) -> tuple[dict[str, Collection], list[str]]:
+    """Parts that lie in files or folders of their own, and what was found in each."""
+    parts = {part: _read(reader, _inside(place), column) for part, place in places.items()}
+    findings = [f"{part}: {line}" for part, collection in parts.items() for line in collection.findings]
+    if len({collection.stream for collection in parts.values()}) > 1:
+        how = ", ".join(f"{part} as {'a stream' if c.stream else 'items'}" for part, c in parts.items())
+        raise DataError(f"{places['train'].parent} was read in two ways ({how})", "one way", "Say which with --set items=…")
+    parts, said = _published(parts)
+    return parts, [*findings, *said]
+
+
 def _published(parts: dict[str, Collection]) -> tuple[dict[str, Collection], list[str]]:
     """Published parts under one list of classes, with validation cut from the end of train where there is none."""
     train = parts["train"]
@@ -352,10 +384,14 @@ def _published(parts: dict[str, Collection]) -> tuple[dict[str, Collection], lis
     return ordered, [f"split as published, validation from the end of train: {_sizes(ordered)}"]
 
 
-def _sizes(parts: dict[str, Collection]) -> str:
-    if parts["train"].stream:
-        return _counted({part: sum(len(a) for a in collection.artifacts) for part, collection in parts.items()})
-    return _counted({part: len(collection) for part, collection in parts.items()})
+def _lengths(parts: Mapping[str, Collection]) -> dict[str, int]:
+    """Items in each part; symbols or points where there is one stream or one curve."""
+    whole = all(c.stream or (len(c) == 1 and isinstance(c.artifacts[0], Sized)) for c in parts.values())
+    return {part: sum(map(len, c.artifacts)) if whole else len(c) for part, c in parts.items()}
+
+
+def _sizes(parts: Mapping[str, Collection]) -> str:
+    return _counted(_lengths(parts))
 
 
 def _relabelled(collection: Collection, classes: tuple[str, ...]) -> Collection:

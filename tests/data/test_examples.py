@@ -126,3 +126,20 @@ def test_windows_depend_on_seed_and_step_alone():
     assert windows.places(5).tolist() != windows.places(6).tolist()
     assert windows.places(5).tolist() != RandomWindows(10**9, 64, seed=2).places(5).tolist()
     assert 0.4e9 < windows.places(7).mean() < 0.6e9
+
+
+@pytest.mark.skipif(not hasattr(__import__("mmap"), "MADV_DONTNEED"), reason="this system cannot let go of mapped pages")
+def test_a_mapped_stream_does_not_grow_into_memory(tmp_path):
+    import psutil
+
+    size = 200_000_000
+    with (tmp_path / "a.bin").open("wb") as file:
+        for _ in range(20):
+            file.write(bytes(range(250)) * (size // 20 // 250))
+    examples = StreamExamples(Tokens(250, 64), np.memmap(tmp_path / "a.bin", dtype=np.uint8, mode="r"))
+    before = psutil.Process().memory_info().rss
+    for step in range(60):
+        batch = examples.batch(RandomWindows(len(examples), 100, seed=0).places(step))
+        assert (batch.x[:, 1:] == (batch.x[:, :-1] + 1) % 250).all()
+    list(zip(range(50), examples.sweep(100), strict=False))
+    assert psutil.Process().memory_info().rss - before < 150_000_000

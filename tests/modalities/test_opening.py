@@ -213,4 +213,27 @@ def test_looking_gives_plain_words(prose):
     assert json.loads(json.dumps(facts)) == facts
     assert facts["read as"] == "text (a .txt file that decodes as text)"
     assert facts["licence"] == "not stated"
-    assert facts["parts"]["train"] == 1
+    assert sum(facts["parts"].values()) == len(PROSE)
+
+
+def test_a_folder_with_train_and_test_keeps_them_apart(tmp_path, own_cache):  # noqa: F811
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name, word in (("train", "learn"), ("test", "try")):
+        (folder / f"{name}.txt").write_text("".join(f"{word} {i}\n\n" for i in range(200)))
+    data = open_data(folder)
+    assert "try" not in data.parts["train"].artifacts[0] + data.parts["validation"].artifacts[0]
+    assert data.parts["test"].artifacts[0].startswith("try 0")
+    assert any("split as published, validation from the end of train" in finding for finding in data.findings)
+    (folder / "dev.txt").write_text("choose\n\n" * 40)
+    assert open_data(folder).parts["validation"].artifacts[0].startswith("choose")
+    (folder / "dev.txt").write_text("choose\n" * 40)
+    with pytest.raises(DataError, match=r"read in two ways .*items=…"):
+        open_data(folder)
+    (folder / "notes.txt").write_text("more of it\n\n" * 40)
+    assert any("4 files" in finding for finding in open_data(folder).findings)
+
+
+def test_a_folder_with_one_file_is_that_file(tmp_path):
+    (tmp_path / "names.txt").write_text("\n".join(f"name{i}" for i in range(50)))
+    assert len(open_data(tmp_path).parts["train"]) > 20
