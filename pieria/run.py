@@ -220,9 +220,7 @@ def _learn(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, resu
         train = _seen(dataset.examples("train", training=True), conditional)
         validation = _seen(dataset.examples("validation"), conditional) if "validation" in dataset.parts else None
         preview = _previewer(space, dataset.modality) if space.writes else None
-        history = learn(
-            net, train, validation, plan, workspace=space, resume=resume, watch=replace(watch, preview=preview)
-        )
+        history = learn(net, train, validation, plan, workspace=space, resume=resume, watch=replace(watch, preview=preview))
         if space.writes:
             weights.save(net, space.path / "model.safetensors")
         state = "stopped" if history.ended == "stopped" else "done"
@@ -659,4 +657,3 @@ def _say_what(record: Mapping[str, Any], path: Path) -> None:
         f"on {record['device']}, and write {path}",
         file=sys.stderr,
     )
-

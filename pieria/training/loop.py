@@ -225,10 +225,10 @@ class _Learning:
                 average.weights[name].copy_(value)
             self._restore_best()
         settled = self.totals[p.stage] if len(self.totals) > p.stage else None
-        if settled is not None:
-            p.total, p.evaluate_every = settled["steps"], settled["evaluate_every"]
-        elif (total := plan.total(items)) is not None:
-            self._settle(plan, total, plan.evaluates(total))
+        if (total := plan.total(items)) is not None:
+            self._settle(total, plan.evaluates(total))
+        elif settled is not None:
+            self._settle(settled["steps"], settled["evaluate_every"])
         waiting: list[tuple[int, Said, float]] = []  # steps done while the budget is still being timed
         part.train()
         if last and p.step == 0:
@@ -246,7 +246,7 @@ class _Learning:
             p.seconds += waiting[-1][2]
             if p.total is None and (total := processes.agree(plan.settled([w[2] for w in waiting]))) is not None:
                 with average.applied():
-                    self._settle(plan, total, self._affordable(plan, total, held))
+                    self._settle(total, self._affordable(plan, total, held))
             if p.total is not None:
                 for step, told, _ in waiting:
                     self._told(part, stage, plan, step, told, held, average, last=last)
@@ -281,7 +281,7 @@ class _Learning:
             parts.append((piece.start, batch.to(self.processes.device)))
         return parts
 
-    def _settle(self, plan: Plan, total: int, evaluate_every: int) -> None:
+    def _settle(self, total: int, evaluate_every: int) -> None:
         p = self.progress
         p.total, p.evaluate_every = total, evaluate_every
         self.totals = [*self.totals[: p.stage], {"steps": total, "evaluate_every": evaluate_every}]

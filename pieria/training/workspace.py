@@ -244,7 +244,9 @@ class Workspace:
 def next_path(name: str, home: Path | None = None) -> Path:
     """The next number in ``runs/`` (or ``home``) with this name, such as ``runs/0007-gpt-tinyshakespeare``."""
     home = Path("runs") if home is None else home
-    taken = [int(found.group(1)) for p in (home.iterdir() if home.is_dir() else ()) if (found := re.match(r"(\d+)-", p.name))]
+    taken = [
+        int(found.group(1)) for p in (home.iterdir() if home.is_dir() else ()) if (found := re.match(r"(\d+)-", p.name))
+    ]
     return home / f"{max(taken, default=0) + 1:04d}-{name}"
 
 
