@@ -119,7 +119,7 @@ def measure(gate: bool) -> Outcome:
 
     def decode() -> float:
         begun = time.perf_counter()
-        generate(model, 1, Decoding(length=DECODED), ItemNoise(0, 1))
+        generate(model, 1, Decoding.of({"length": DECODED}), ItemNoise(0, 1))
         return DECODED / (time.perf_counter() - begun)
 
     place = os.environ.get("NANOGPT")
