@@ -169,7 +169,7 @@ class GPT(Model):
     paper: ClassVar = "Radford et al. 2019, Language models are unsupervised multitask learners"
     training_defaults: ClassVar = {
         "batch": 32,
-        "rate": 2e-3,
+        "rate": 3e-3,
         "weight_decay": 0.1,
         "beta2": 0.99,
         "warmup": 100,
