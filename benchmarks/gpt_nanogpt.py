@@ -76,6 +76,7 @@ def train_theirs(model: Any, examples: StreamExamples, steps: int) -> float:
         for group in optimiser.param_groups:
             group["lr"] = plan.rate_at(step, steps)
         batch = examples.batch(order.places(step))
+        assert batch.context is not None
         _, loss = model(torch.cat([batch.context, batch.x[:, :-1]], dim=1), batch.x)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -119,7 +120,7 @@ def measure(gate: bool) -> Outcome:
 
     def decode() -> float:
         begun = time.perf_counter()
-        generate(model, 1, Decoding(length=DECODED), ItemNoise(0, 1))
+        generate(model, 1, Decoding.of({"length": DECODED}), ItemNoise(0, 1))
         return DECODED / (time.perf_counter() - begun)
 
     place = os.environ.get("NANOGPT")

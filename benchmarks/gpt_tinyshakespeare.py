@@ -52,11 +52,11 @@ def measure(gate: bool) -> Outcome:
     history = learn(model, train, None, plan)
     model.eval()
 
-    ngram = Ngram(NgramSettings(order=7), dataset.form)
+    ngram = Ngram(NgramSettings.of({"order": 7}), dataset.form)
     ngram.estimate(lambda: train.sweep(64, context=ngram.reach))
     ours, theirs = (symbol_nats(each, validation, LENGTH) for each in (model, ngram))
     weight = min((k / 100 for k in range(1, 100)), key=lambda w: mixed(ours, theirs, w))
-    ngram = Ngram(NgramSettings(order=7), dataset.form)
+    ngram = Ngram(NgramSettings.of({"order": 7}), dataset.form)
     parts = (train, validation)
     ngram.estimate(lambda: chain.from_iterable(part.sweep(64, context=ngram.reach) for part in parts))
     ours, theirs = (symbol_nats(each, test, LENGTH) for each in (model, ngram))

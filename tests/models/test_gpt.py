@@ -19,7 +19,7 @@ VARIANTS = {
     "default": {},
     "learned": {"positions": "learned", "unit_queries": False, "bias": True},
     "llama": {"norm": "rms", "activation": "swiglu", "key_heads": 2, "tied": False, "unit_queries": False},
-    "one key head": {"key_heads": 1, "activation": "relu2"},
+    "one key head": {"key_heads": 1, "unit_queries": True, "activation": "relu2"},
 }
 
 
