@@ -42,7 +42,7 @@ def _named(monkeypatch):
 
 @pytest.mark.parametrize(("mutant", "name", "check"), CAUGHT, ids=lambda value: getattr(value, "__name__", value))
 def test_a_mutant_is_caught_by_the_check_for_it(mutant, name, check):
-    with pytest.raises(AssertionError, match="got .*wanted"):
+    with pytest.raises(AssertionError, match=r"got .*wanted"):
         CHECKS[check](Subject(mutant, case(name)))
 
 

@@ -101,7 +101,6 @@ class Gp(Model):
 
     # ---- learning: the marginal likelihood ----
 
-    @torch.enable_grad()
     def estimate(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Choose the hyperparameters by marginal likelihood and keep the points; an earlier fit is forgotten."""
         functions = [pair for batch in batches() for pair in self._functions(batch)]
@@ -152,6 +151,7 @@ class Gp(Model):
             best = min((climb(start, SCREENED, 30, 1e-6) for start in starts), key=lambda pair: pair[0])[1]
         _write(places, climb(best, self.settings.learn_on, self.settings.iterations, 1e-10)[1])
 
+    @torch.enable_grad()  # a caller may have turned gradients off
     def _loss(self, functions: list[tuple[Tensor, Tensor]], places: list[Any]) -> tuple[float, np.ndarray]:
         """Negative log marginal likelihood and its gradient, ``½ tr((K⁻¹ - ααᵀ) ∂K)`` (Rasmussen and Williams, 5.9).
 
@@ -168,10 +168,7 @@ class Gp(Model):
             slope = 0.5 * (self.outputs * torch.cholesky_inverse(factor) - weights @ weights.T)
             parts = torch.autograd.grad(covariance, places, slope, allow_unused=True)
             gradient += np.concatenate(
-                [
-                    (torch.zeros_like(p) if g is None else g).numpy().reshape(-1)
-                    for p, g in zip(places, parts, strict=True)
-                ]
+                [(torch.zeros_like(p) if g is None else g).numpy().reshape(-1) for p, g in zip(places, parts, strict=True)]
             )
         return total, gradient
 
@@ -299,8 +296,14 @@ class Gp(Model):
         if options.posterior and len(self.x):
             mean, covariance = self._posterior(x)
             width = covariance.diagonal().clamp_min(0).sqrt()[:, None] * self.scale
-            data = {"mean": item(mean)[0], "deviation": width, "points": torch.cat([self.x, self.shift + self.scale * self.y], 1)}
-            yield Step("posterior mean", item(mean), "Given the data: where the function must be, and how sure that is.", data)
+            data = {
+                "mean": item(mean)[0],
+                "deviation": width,
+                "points": torch.cat([self.x, self.shift + self.scale * self.y], 1),
+            }
+            yield Step(
+                "posterior mean", item(mean), "Given the data: where the function must be, and how sure that is.", data
+            )
         drawn = torch.cat([x, self._draw(x, white, error, options)[0]], dim=-1)[None]
         name = "posterior function" if options.posterior else "function"
         yield Step(name, drawn, "The same noise, bent to what the data allow.")
@@ -337,7 +340,9 @@ def _root(covariance: Tensor) -> Tensor:
     """A Cholesky factor; where rounding made the matrix indefinite, of the matrix with the least jitter that helps."""
     size = covariance.diagonal().mean().clamp_min(1e-300)
     for jitter in (0.0, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4):
-        factor, failed = torch.linalg.cholesky_ex(covariance + jitter * size * torch.eye(len(covariance), dtype=torch.float64))
+        factor, failed = torch.linalg.cholesky_ex(
+            covariance + jitter * size * torch.eye(len(covariance), dtype=torch.float64)
+        )
         if not int(failed):
             return factor
     raise DataError("the kernel's matrix is not positive definite", "points that are not all the same", "Change the kernel")

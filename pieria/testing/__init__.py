@@ -22,7 +22,19 @@ from pieria.testing.cases import CASES, Case, case
 from pieria.testing.checks import CHECKS, Result, Skipped
 from pieria.testing.subject import Subject, fitting
 
-__all__ = ["CASES", "CHECKS", "Case", "Result", "Skipped", "Subject", "ask", "case", "check_model", "questions", "run_checks"]
+__all__ = [
+    "CASES",
+    "CHECKS",
+    "Case",
+    "Result",
+    "Skipped",
+    "Subject",
+    "ask",
+    "case",
+    "check_model",
+    "questions",
+    "run_checks",
+]
 
 
 def _family(family: type[Model] | str) -> type[Model]:

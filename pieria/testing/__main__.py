@@ -17,7 +17,9 @@ def main() -> int:
     try:
         for result in run_checks(asked.family, asked.checks or None):
             counts[result.outcome] += 1
-            print(f"{result.outcome:8} {result.check:13} {result.form:25} {result.seconds:6.2f} s  {result.said}", flush=True)
+            print(
+                f"{result.outcome:8} {result.check:13} {result.form:25} {result.seconds:6.2f} s  {result.said}", flush=True
+            )
     except PieriaError as error:
         print(error, file=sys.stderr)
         return error.exit_code

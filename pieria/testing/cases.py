@@ -95,9 +95,7 @@ def _discrete(name: str, form: Form, items: Tensor, truths: list[Tensor]) -> Cas
 
     def drawn(size: int) -> ItemExamples:
         chosen = torch.from_numpy(generator.choice(len(x), size=size, p=truth[cells].numpy()))
-        return ItemExamples(
-            form, x[chosen], condition=condition, conditions=None if label is None else label[chosen]
-        )
+        return ItemExamples(form, x[chosen], condition=condition, conditions=None if label is None else label[chosen])
 
     mask = mask_after_end(x, form.end) if isinstance(form, Tokens) else None
     return Case(
@@ -156,7 +154,9 @@ def _stream() -> Case:
     )
     case = _discrete("stream", form, items, [truth])
     cut = len(stream) - 1000
-    return Case(**{**vars(case), "train": StreamExamples(form, stream[:cut]), "validation": StreamExamples(form, stream[cut:])})
+    return Case(
+        **{**vars(case), "train": StreamExamples(form, stream[:cut]), "validation": StreamExamples(form, stream[cut:])}
+    )
 
 
 # ---- grids: a few templates, blurred ----
@@ -253,7 +253,9 @@ def _row() -> Case:
 
 
 def _row_missing() -> Case:
-    form = Row((Column("size", "number"), Column("size missing", "missing", of="size"), Column("kind", "category", levels=2)))
+    form = Row(
+        (Column("size", "number"), Column("size missing", "missing", of="size"), Column("kind", "category", levels=2))
+    )
     nodes, weights, edges = _nodes(50.0, 2400, -2.5, 2.5, 20)
     # kind: share, how often the size is missing, its mean and deviation
     kinds = [(0.6, 0.1, -0.7, 0.5), (0.4, 0.5, 0.8, 0.4)]

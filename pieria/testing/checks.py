@@ -69,12 +69,16 @@ def check_described(subject: Subject) -> None:
     family = subject.family
     for owner in (family.Settings, family.Sampling):
         for name, field in owner.model_fields.items():
-            bounded = field.annotation not in (int, float, int | None, float | None) or _bounded(field) or owner is family.Sampling
+            bounded = (
+                field.annotation not in (int, float, int | None, float | None) or _bounded(field) or owner is family.Sampling
+            )
             _expect(bounded, f"the number {name} without bounds", "Field(..., ge=…, le=…)")
     _expect("tiny" in family.presets, f"presets {sorted(family.presets)}", "one called 'tiny'")
     known = {*family.Settings.model_fields, *Plan.model_fields}
     for name in family.presets:
-        _expect(set(family.presets[name]) <= known, f"preset {name} with {set(family.presets[name]) - known}", "known settings")
+        _expect(
+            set(family.presets[name]) <= known, f"preset {name} with {set(family.presets[name]) - known}", "known settings"
+        )
         mine, training = preset(family, name)
         settings = family.Settings.of(mine)
         Plan.layered(family.training_defaults, training)
@@ -84,7 +88,9 @@ def check_described(subject: Subject) -> None:
     kinds = [kind.__name__ for kind in (Estimates, Trains, Learns) if isinstance(subject.untrained(), kind)]
     _expect(len(kinds) == 1, f"{kinds or 'no way to learn'}", "exactly one of Estimates, Trains, Learns")
     scores = isinstance(subject.untrained(), Scores)
-    _expect(scores == (family.likelihood != "none"), f"likelihood {family.likelihood!r}, Scores: {scores}", "both or neither")
+    _expect(
+        scores == (family.likelihood != "none"), f"likelihood {family.likelihood!r}, Scores: {scores}", "both or neither"
+    )
     said = registry.describe(registry.name_of(family))
     _expect(bool(said.summary) and bool(said.paper), "no summary or no paper", "a docstring and paper = …")
     _expect(said.likelihood == family.likelihood, f"{said.likelihood!r} in the source", f"{family.likelihood!r}")
@@ -198,15 +204,19 @@ def check_learns(subject: Subject) -> None:
     """From a planted distribution: the divergence to the truth falls below the figure stated at the top of this file."""
     truth = subject.case.truth
     if subject.family.likelihood == "exact":
-        held = truth > 0
-        logs = subject.believed.clamp_min(1e-300).log()
-        if isinstance(subject.case.form, Tokens) and subject.case.form.end is None:
-            # a long stream begins but once, so only what follows a symbol can be learned
+        form = subject.case.form
+        if isinstance(form, Tokens) and form.end is None:
+            # a long stream begins but once, so what is learned is what follows: the last symbol, given those before it
             x = subject.case.points.x
-            follows = subject.log_prob(Batch(x[:, 1:], context=x[:, :1])).double()
-            first = torch.zeros(int(x.max()) + 1).double().index_add_(0, x[:, 0], truth[subject.case.cells])
-            logs = torch.cat([follows + first[x[:, 0]].log(), logs[-1:]])
-        divergence = float((truth[held] * (truth[held].log() - logs[held])).sum())
+            share = truth[subject.case.cells].view(
+                -1, form.vocabulary
+            )  # items are listed in order: the last symbol runs first
+            wanted = (share / share.sum(1, keepdim=True)).log().flatten()
+            said = subject.log_prob(Batch(x[:, -1:], context=x[:, :-1])).double()
+            divergence = form.length * float((share.flatten() * (wanted - said)).sum())
+        else:
+            held = truth > 0
+            divergence = float((truth[held] * (truth[held] / subject.believed[held].clamp_min(1e-300)).log()).sum())
         _expect(divergence <= NEAR_ENOUGH, f"a divergence of {divergence:.4f} nats to the truth", f"at most {NEAR_ENOUGH}")
     else:
         shares = subject.drawn / subject.drawn.sum()
@@ -305,7 +315,9 @@ def check_refuses(subject: Subject) -> None:
         if type(other) not in subject.family.consumes:
             _refused(lambda other=other: subject.untrained(other), f"a form it does not consume ({other.kind})")
     if isinstance(subject.case.condition, Label):
-        _refused(lambda: model.sample(2, subject.options, ItemNoise(0, 2), torch.tensor([0, 7])), "a label that is not there")
+        _refused(
+            lambda: model.sample(2, subject.options, ItemNoise(0, 2), torch.tensor([0, 7])), "a label that is not there"
+        )
     elif Label not in subject.family.conditions and subject.case.where is None:
         labels = Label(("a", "b"))
         _refused(lambda: type(model)(model.settings, form, labels), "a condition it does not take")
@@ -466,7 +478,11 @@ def check_symbols(subject: Subject) -> None:
             # begin is the context of an item that has none, so it may be said as well
             context = torch.cat([torch.full_like(before[:, :1], form.begin), before], dim=1)
             tail = model.log_prob(Batch(after, context=context))
-            _alike((head + tail).double(), whole.double(), "the nats of two halves, the second given the first, against the whole")
+            _alike(
+                (head + tail).double(),
+                whole.double(),
+                "the nats of two halves, the second given the first, against the whole",
+            )
 
 
 def check_streams(subject: Subject) -> None:

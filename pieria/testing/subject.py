@@ -63,7 +63,9 @@ class Subject:
         options = self.model.Sampling.of({})
         return options.changed(noise=True) if "noise" in self.model.Sampling.model_fields else options
 
-    def draw(self, n: int, seed: int = 0, *, model: Model | None = None, noise: ItemNoise | None = None, **options: Any) -> Tensor:
+    def draw(
+        self, n: int, seed: int = 0, *, model: Model | None = None, noise: ItemNoise | None = None, **options: Any
+    ) -> Tensor:
         """``n`` items; labels, where the case has them, go round."""
         noise = noise or ItemNoise(seed, n)
         chosen = self.options.changed(**options) if options else self.options

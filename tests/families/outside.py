@@ -114,7 +114,9 @@ class Table(Model):
             before = self.form.begin if place == 0 else int(item[0, place - 1])
             odds = self.odds(self.law()[before], options).softmax(-1)
             shown = item[:, : place + 1] if place + 1 < self.form.length else item
-            yield Step(f"symbol {place + 1}", shown, "The row of the symbol before it says how likely each one is.", {"odds": odds})
+            yield Step(
+                f"symbol {place + 1}", shown, "The row of the symbol before it says how likely each one is.", {"odds": odds}
+            )
 
 
 MODEL = Table
