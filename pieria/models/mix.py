@@ -1,0 +1,297 @@
+"""Several models of one form, mixed: each is believed in so far as it foretold the validation data.
+
+    p(x) = Σ_k w_k · p_k(x)        for symbols at every step:  p(x_t | x_<t) = Σ_k w_k · p_k(x_t | x_<t)
+
+A network and a counter fail in different places, so together they often beat both by far. The parts learn first, each in
+its own way; what is learned here are only the weights, by expectation-maximisation on data that no part has learned from
+(on the training data the part that remembers best would win). The parts, their settings and weights are kept inside.
+
+Parts must have exact likelihoods over one form: a bound or an estimate cannot be added to a probability.
+
+Paper: Jelinek and Mercer (1980), interpolated estimation of Markov source parameters from sparse data.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pieria import forms, registry
+from pieria.data.batch import Batch, mask_after_end
+from pieria.errors import TrainingError, UsageError, unknown
+from pieria.forms import Form, Grid, Row, Tokens
+from pieria.models.contract import Explains, Model, Predicts, ScoresSymbols, Stage, Step
+from pieria.models.weights import build, describe
+from pieria.noise import Noise
+from pieria.sampling.decoding import Decoding, generate, trace_symbols
+from pieria.settings import Field, Settings
+
+ROUNDS = 500  # of EM on the weights: the objective is concave, so this only bounds the time
+CLOSE = 1e-9  # change of a weight below which EM stops
+
+
+class MixSettings(Settings):
+    """Hyperparameters of `Mix`."""
+
+    parts: str = Field(
+        "",
+        description="families to learn and mix, such as ngram:words,ngram:tiny (family:preset); empty: cheap ones of the form",
+    )
+
+
+class Mix(Model):
+    """A weighted mixture of models with exact likelihoods over one form.
+
+    Make one of fitted models with `Mix.of`; ``stages`` then has the weights alone left to learn. Made from names, it first
+    learns each part on the training data.
+    """
+
+    Settings = MixSettings
+    Sampling = Decoding
+    consumes = frozenset({Tokens, Grid, Row})
+    likelihood = "exact"
+    presets = {"tiny": {}, "default": {}}
+    paper = "Jelinek and Mercer 1980, Interpolated estimation of Markov source parameters from sparse data"
+
+    def __init__(self, settings: Settings, form: Form, condition: Form | None = None) -> None:
+        super().__init__(settings, form, condition)
+        said: str = self.settings.parts or ("ngram:tiny,ngram:words" if isinstance(form, Tokens) else "mixture,mixture:independent")
+        self.given = said.lstrip().startswith("[")  # descriptions, of parts that are fitted and whose weights come along
+        parts = [build(part) for part in json.loads(said)] if self.given else [_named(name, form) for name in said.split(",")]
+        self.blend = Blend(parts, form)
+        # true of a part whether it came by description or by name; asked of the family by card and audit
+        self.holds_data = any(part.holds_data for part in parts)  # type: ignore[misc]
+
+    @classmethod
+    def of(cls, parts: Sequence[Model]) -> "Mix":
+        """A mixture of fitted models, equally weighted until its weights are learned.
+
+        Parts of tokens may differ in the length that they were fitted at; the shortest is the mixture's.
+
+        Raises `UsageError` for parts of different forms, without an exact likelihood, or fewer than two.
+        """
+        _check(parts)
+        shortest = min(parts, key=lambda part: part.form.length if isinstance(part.form, Tokens) else 0)
+        mix = cls(MixSettings(parts=json.dumps([describe(part) for part in parts])), shortest.form)
+        mix.blend.parts = nn.ModuleList(parts)
+        return mix
+
+    def stages(self) -> list[Stage]:
+        """The parts that are not fitted yet, on the training data; then the weights, on the validation data."""
+        unfitted = [] if self.given else list(self.blend.parts)
+        share = 1 / (len(unfitted) + 1)
+        learned = [Stage(f"part {k + 1}", part, _same, share) for k, part in enumerate(unfitted)]
+        return [*learned, Stage("weights", self.blend, _same, share, split="validation")]
+
+    @property
+    def weights(self) -> Tensor:
+        """How much each part is believed, float64 ``[part]``."""
+        return self.blend.weights
+
+    @property
+    def reach(self) -> int:
+        """As far back as the part that reads furthest."""
+        return self.blend.reach
+
+    def log_prob(self, batch: Batch) -> Tensor:
+        """Nats of each item, float64 ``[batch]``."""
+        return self.blend.log_prob(batch)
+
+    def symbol_log_prob(self, batch: Batch) -> Tensor:
+        """Nats of each symbol, float64 ``[batch, time]``."""
+        return self.blend.mixed(self.blend.by_part(batch))
+
+    def logits(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Log-probabilities of the mixed law, float64 ``[batch, time, vocabulary]``."""
+        return self.blend.mixed([_law(part.logits(tokens, condition)) for part in self.blend.predictors()])
+
+    def start(self, n: int, condition: Tensor | None = None) -> list[Any]:
+        """One state a part."""
+        return [part.start(n, condition) for part in self.blend.predictors()]
+
+    def step(self, tokens: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
+        """Let every part read ``tokens``; the mixed log-odds of what comes next."""
+        read = [part.step(tokens, kept) for part, kept in zip(self.blend.predictors(), state, strict=True)]
+        return self.blend.mixed([_law(logits) for logits, _ in read]), [kept for _, kept in read]
+
+    def sample(self, n: int, options: Settings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+        """Symbols are drawn one by one from the mixed law; of other forms a part is chosen for each item and draws it."""
+        if isinstance(self.form, Tokens):
+            return generate(self, n, options, noise, condition=condition)
+        chosen = self._chosen(noise)
+        items: Tensor | None = None
+        for k, part in enumerate(self.blend.parts):
+            rows = (chosen == k).nonzero()[:, 0]
+            if len(rows):
+                given = None if condition is None else condition[rows]
+                drawn = part.sample(len(rows), part.Sampling(), _Share(noise, k, rows), given)
+                items = drawn.new_empty(n, *drawn.shape[1:]) if items is None else items
+                items[rows] = drawn
+        assert items is not None
+        return items
+
+    def _chosen(self, noise: Noise) -> Tensor:
+        passed = self.weights.cpu().cumsum(dim=0)
+        toss = noise.uniform("part of a mix").double()
+        return torch.searchsorted(passed, toss, right=True).clamp(max=len(passed) - 1)
+
+    def trace(self, options: Settings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
+        """What each part would have said at each symbol; of other forms, which part was chosen and how it drew."""
+        if isinstance(self.form, Tokens):
+            yield from trace_symbols(self, options, noise, condition=condition, look=self._opinions)
+            return
+        k = int(self._chosen(noise)[0])
+        yield Step(f"part {k + 1} is chosen", note=f"Its weight is {float(self.weights[k]):.3f}.", data={"weights": self.weights})
+        part, share = self.blend.parts[k], _Share(noise, k, torch.zeros(1, dtype=torch.int64))
+        if isinstance(part, Explains):
+            yield from part.trace(part.Sampling(), share, condition)
+        else:
+            yield Step("it draws an item", part.sample(1, part.Sampling(), share, condition))
+
+    def _opinions(self, read: Tensor) -> dict[str, Tensor]:
+        laws = [_law(part.logits(read[:, -max(1, part.reach) :]))[0, -1].exp() for part in self.blend.predictors()]
+        return {"odds by part": torch.stack([law.double() for law in laws]), "weights": self.weights}
+
+
+class Blend(Model):
+    """The parts and their weights: what the last stage of `Mix` learns (it is not a family of its own)."""
+
+    Settings = MixSettings
+    consumes = Mix.consumes
+    likelihood = "exact"
+    presets = {"tiny": {}}
+    paper = Mix.paper
+
+    weights: Tensor
+
+    def __init__(self, parts: Sequence[Model], form: Form) -> None:
+        super().__init__(MixSettings(), form)
+        _check(parts)
+        self.parts = nn.ModuleList(parts)
+        self.register_buffer("weights", torch.full((len(parts),), 1 / len(parts), dtype=torch.float64))
+
+    @property
+    def reach(self) -> int:
+        """As far back as the part that reads furthest; 0 for other forms than tokens."""
+        return max(part.reach for part in self.predictors()) if isinstance(self.form, Tokens) else 0
+
+    def predictors(self) -> list[Any]:
+        """The parts, of a mixture of symbols."""
+        return list(self.parts)
+
+    @torch.no_grad()
+    def estimate(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """EM for the weights: each part's is its mean share in having foretold a symbol (or an item); never goes down."""
+        found: list[Tensor] = []
+        for part in self.parts:
+            part.eval()
+        for batch in batches():
+            log = torch.stack([each.cpu() for each in self.by_part(batch)])  # [part, batch(, time)]
+            if isinstance(self.form, Tokens):
+                mask = mask_after_end(batch.x, self.form.end) if batch.mask is None else batch.mask
+                log = log[:, mask.cpu()]
+            found.append(log)
+        if not found:
+            raise TrainingError("the mixture was given no data for its weights", "validation data", "Keep a validation part")
+        log = torch.cat(found, dim=1)
+        if torch.isneginf(log).all(dim=0).any():
+            raise TrainingError("a symbol or item that no part thinks possible", "one part that is smoothed", "Add one")
+        weights = self.weights.cpu()
+        for _ in range(ROUNDS):
+            better = torch.softmax(log + weights.log()[:, None], dim=0).mean(dim=1)
+            done = bool((better - weights).abs().max() < CLOSE)
+            weights = better
+            if done:
+                break
+        self.weights.copy_(weights / weights.sum())
+
+    def by_part(self, batch: Batch) -> list[Tensor]:
+        """The log-probabilities of each part, float64: of each symbol for `Tokens`, of each item else."""
+        found = []
+        for part in self.parts:
+            given = batch
+            if batch.context is not None and batch.context.shape[1] > part.reach > 0:
+                given = replace(batch, context=batch.context[:, -part.reach :])
+            log = part.symbol_log_prob(given) if isinstance(part, ScoresSymbols) else part.log_prob(given)
+            found.append(log.double())
+        return found
+
+    def mixed(self, parts: list[Tensor]) -> Tensor:
+        """``log Σ_k w_k exp(parts_k)``, and exactly 0 where all parts say 0 (symbols that do not count)."""
+        weights = self.weights.to(parts[0].device).log()
+        stacked = torch.stack(parts)
+        log = torch.logsumexp(stacked + weights.reshape(-1, *[1] * parts[0].dim()), dim=0)
+        return torch.where((stacked == 0).all(dim=0), torch.zeros_like(log), log)
+
+    def log_prob(self, batch: Batch) -> Tensor:
+        """Nats of each item, float64 ``[batch]``."""
+        log = self.mixed(self.by_part(batch))
+        return log.sum(dim=1) if isinstance(self.form, Tokens) else log
+
+    def sample(self, n: int, options: Settings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+        """Not drawn from by itself: `Mix` draws."""
+        raise UsageError("the parts of a mixture were asked to draw", "the mixture itself", "Call sample of the Mix")
+
+
+class _Share(Noise):
+    """The noise of some items, under names of part k's own, so that parts and their choice never share a draw."""
+
+    def __init__(self, noise: Noise, k: int, rows: Tensor) -> None:
+        self.noise, self.k, self.rows, self.size = noise, k, rows, len(rows)
+
+    def normal(self, name: str, shape: Sequence[int] = (), step: int = 0) -> Tensor:
+        return self.noise.normal(f"part {self.k}: {name}", shape, step)[self.rows]
+
+    def uniform(self, name: str, shape: Sequence[int] = (), step: int = 0) -> Tensor:
+        return self.noise.uniform(f"part {self.k}: {name}", shape, step)[self.rows]
+
+
+def _same(batch: Batch) -> Batch:
+    return batch
+
+
+def _law(logits: Tensor) -> Tensor:
+    return torch.log_softmax(logits.double(), dim=-1)
+
+
+def _named(name: str, form: Form) -> Model:
+    """An unfitted part from ``family`` or ``family:preset``."""
+    family_name, _, preset = name.strip().partition(":")
+    family = registry.find(family_name)
+    if preset and preset not in family.presets:
+        raise unknown(f"preset of {family_name}", preset, family.presets)
+    chosen = {k: v for k, v in family.presets.get(preset, {}).items() if k in family.Settings.model_fields}
+    return family(family.Settings.of(chosen), form)
+
+
+def _check(parts: Sequence[Model]) -> None:
+    if len(parts) < 2:
+        raise UsageError(f"a mixture of {len(parts)} models", "two or more", "Name several runs")
+    for part in parts:
+        name = registry.name_of(type(part))
+        if part.likelihood != "exact":
+            raise UsageError(
+                f"{name} has a likelihood of the kind '{part.likelihood}'",
+                "exact likelihoods: others cannot be added to a probability",
+                "Leave it out",
+            )
+        if isinstance(part.form, Tokens) and not isinstance(part, Predicts):
+            raise UsageError(f"{name} does not say what comes next", "parts of tokens that predict symbol by symbol")
+        if _comparable(part.form) != _comparable(parts[0].form):
+            raise UsageError(
+                f"{name} was fitted to {_comparable(part.form)}",
+                f"the form of the first part, {_comparable(parts[0].form)}",
+                "Mix runs that were fitted to the same data in the same encoding",
+            )
+        if part.condition != parts[0].condition:
+            raise UsageError(f"{name} has another condition than the first part", "one condition, or none, for all")
+
+
+def _comparable(form: Form) -> Form:
+    return replace(form, length=0) if isinstance(form, Tokens) else form
+
+
+MODEL = Mix
