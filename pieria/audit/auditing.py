@@ -12,7 +12,7 @@ import torch
 
 from pieria.audit.groups import group_shares
 from pieria.audit.sensitivity import sensitivity
-from pieria.data.examples import Examples, StreamExamples
+from pieria.data.examples import Examples, ItemExamples, StreamExamples
 from pieria.evaluation import grids, rows, tokens
 from pieria.evaluation.comparison import Comparison, held_out, random_items
 from pieria.evaluation.evaluating import compare_sets, default_count
@@ -116,16 +116,14 @@ def _alike(training: Examples, held: Examples, seed: int, symbols: int = 40_000)
             StreamExamples(training.form, np.asarray(training.stream[start : start + size])),
             StreamExamples(held.form, np.asarray(held.stream[:size])),
         )
-    from pieria.data.examples import ItemExamples
-
     size = min(ASKED, len(held), len(training))
     parts = []
-    for batch in (random_items(training, size, seed), held_out(held, size)):
+    for source, batch in ((training, random_items(training, size, seed)), (held, held_out(held, size))):
         parts.append(
             ItemExamples(
                 training.form,
                 batch.x,
-                condition=training.condition if batch.condition is not None else None,
+                condition=source.condition,
                 conditions=batch.condition,
                 masks=batch.mask,
             )

@@ -13,7 +13,7 @@ import torch
 from pieria.errors import unknown
 from pieria.evaluation.comparison import Comparison, held_out, spread
 from pieria.evaluation.distances import share_interval
-from pieria.evaluation.rows import RowComparison
+from pieria.evaluation.rows import RowComparison, jacobian
 from pieria.evaluation.scorecard import plain
 from pieria.forms import Label, Row
 from pieria.models.contract import Model, Scores
@@ -146,7 +146,10 @@ def _nats(model: Model, compared: Comparison) -> np.ndarray | None:
     from pieria.data.batch import Batch
 
     with torch.no_grad():
-        return -model.log_prob(Batch(x=compared.held)).double().cpu().numpy()
+        nats = -model.log_prob(Batch(x=compared.held)).double().cpu()
+    if isinstance(compared.form, Row):
+        nats = nats + jacobian(compared.form, compared.held)
+    return nats.numpy()
 
 
 def _likeness(compared: Comparison, held: np.ndarray, made: np.ndarray) -> float | None:

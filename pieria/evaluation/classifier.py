@@ -67,5 +67,5 @@ def two_sample(sets: Comparison, split: str) -> Figure:
         floor=told_apart(held, seen, sets.seed, trees),
         low=low,
         high=high,
-        note=f"{'gradient boosting on columns' if trees else 'logistic regression on features'}, five folds; 0.5: not told apart",
+        note=f"{'gradient boosting on columns' if trees else 'logistic regression on features'}, 5 folds; 0.5: cannot tell",
     )

@@ -63,11 +63,9 @@ def evaluate(
     comparison, drawn = compare_sets(model, training, held, wanted, seed)
     like, new = likeness(comparison, split), novelty(comparison, split)
     card = Scorecard([like, *new], in_words(comparison, like, new), neural=isinstance(model, Trains | Learns))
-    baseline = (
-        Baseline("the last value or the mean", None)
-        if isinstance(form, Curve)
-        else cheap(form, training, dataset.fingerprint)
-    )
+    baseline = Baseline("the last value or the mean", None)
+    if not isinstance(form, Curve):
+        baseline = cheap(form, training, dataset.fingerprint)
     own, details = _own_figures(model, dataset, training, held, comparison, baseline, split, seed)
     card.figures += [*own, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, split, seed)]
     _leave_out_bare(card, baseline)

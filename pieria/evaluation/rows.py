@@ -45,11 +45,12 @@ def nats_of(model: Model, examples: Examples, most: int = MOST_SCORED, size: int
     with torch.no_grad():
         for start in range(0, len(places), size):
             batch = examples.batch(places[start : start + size])
-            nats.append((-model.log_prob(batch).double().cpu() + _jacobian(form, batch.x)).numpy())
+            nats.append((-model.log_prob(batch).double().cpu() + jacobian(form, batch.x)).numpy())
     return np.concatenate(nats)
 
 
-def _jacobian(form: Row, x: Tensor) -> Tensor:
+def jacobian(form: Row, x: Tensor) -> Tensor:
+    """What each row's nats grow by when its numbers go back to the table's own units, float64 ``[row]``."""
     total = torch.zeros(len(x), dtype=torch.float64)
     for place, column in enumerate(form.columns):
         if column.kind in ("number", "integer"):
