@@ -12,7 +12,7 @@ import torch
 
 from pieria.audit.groups import group_shares
 from pieria.audit.sensitivity import sensitivity
-from pieria.data.examples import Examples, StreamExamples
+from pieria.data.examples import Examples, ItemExamples, StreamExamples
 from pieria.evaluation import grids, rows, tokens
 from pieria.evaluation.comparison import Comparison, held_out, random_items
 from pieria.evaluation.evaluating import compare_sets, default_count
@@ -92,12 +92,19 @@ def gap(model: Model, training: Examples, held: Examples, seed: int) -> dict[str
         values = float(sets[0].mean()), float(sets[1].mean())
         errors = [float(part.std(ddof=1)) / np.sqrt(len(part)) if len(part) > 1 else 0.0 for part in sets]
         counts, unit = (len(sets[0]), len(sets[1])), "nats per row" if isinstance(form, Row) else "nats per item"
-    half = 1.96 * float(np.hypot(*errors))
+    half = 1.96 * float(np.hypot(errors[0], errors[1]))
     difference = values[1] - values[0]
     return {
-        "measured": True, "train": values[0], "heldout": values[1], "difference": difference,
-        "low": difference - half, "high": difference + half, "unit": unit, "kind": model.likelihood, "counts": list(counts),
-    }  # fmt: skip
+        "measured": True,
+        "train": values[0],
+        "heldout": values[1],
+        "difference": difference,
+        "low": difference - half,
+        "high": difference + half,
+        "unit": unit,
+        "kind": model.likelihood,
+        "counts": list(counts),
+    }
 
 
 def _alike(training: Examples, held: Examples, seed: int, symbols: int = 40_000) -> tuple[Examples, Examples]:
@@ -109,19 +116,17 @@ def _alike(training: Examples, held: Examples, seed: int, symbols: int = 40_000)
             StreamExamples(training.form, np.asarray(training.stream[start : start + size])),
             StreamExamples(held.form, np.asarray(held.stream[:size])),
         )
-    from pieria.data.examples import ItemExamples
-
     size = min(ASKED, len(held), len(training))
     parts = []
-    for batch in (random_items(training, size, seed), held_out(held, size)):
+    for source, batch in ((training, random_items(training, size, seed)), (held, held_out(held, size))):
         parts.append(
             ItemExamples(
                 training.form,
                 batch.x,
-                condition=training.condition if batch.condition is not None else None,
+                condition=source.condition,
                 conditions=batch.condition,
                 masks=batch.mask,
-            )  # fmt: skip
+            )
         )
     return parts[0], parts[1]
 
@@ -135,9 +140,14 @@ def copies(compared: Comparison, split: str) -> dict[str, Any]:
         figures.append(compared.run_figure(split))
     for figure in figures:
         found[figure.name] = {
-            "value": figure.value, "low": figure.low, "high": figure.high, "held-out": figure.floor,
-            "unit": figure.unit, "count": figure.count, "note": figure.note,
-        }  # fmt: skip
+            "value": figure.value,
+            "low": figure.low,
+            "high": figure.high,
+            "held-out": figure.floor,
+            "unit": figure.unit,
+            "count": figure.count,
+            "note": figure.note,
+        }
     distinct = len(torch.unique(compared.made, dim=0))
     found["distinct samples"] = {"value": distinct / len(compared.made), "count": len(compared.made), "unit": "share"}
     return found
@@ -164,31 +174,34 @@ def verdicts(found: Mapping[str, Any]) -> list[dict[str, str]]:
         say("unknown", "overfitting", f"The gap between training and held-out data was not measured: {measured['why']}.")
     elif measured["low"] > 0.05 * max(abs(measured["heldout"]), 1.0):
         say(
-            "attention", "overfitting",
+            "attention",
+            "overfitting",
             f"Training data are {plain(measured['difference'])} {measured['unit']} more probable than held-out data "
             f"({plain(measured['train'])} against {plain(measured['heldout'])}): whoever has the model can tell, to some "
             "degree, what it was trained on.",
-        )  # fmt: skip
+        )
     else:
         say(
             "good",
             "overfitting",
             f"Training and held-out data are nearly as probable: {plain(measured['difference'])} {measured['unit']} apart.",
-        )  # noqa: E501
+        )
     copied = found["copies"]
     share, usual = copied["copies"]["value"], copied["copies"]["held-out"]
     if copied["memorised"]:
         say(
-            "serious", "copies",
+            "serious",
+            "copies",
             f"{share:.0%} of the samples are copies of training items ({usual:.0%} among held-out items). This model "
             "memorised: do not publish its samples as new, nor the model if the data are private.",
-        )  # fmt: skip
+        )
     elif copied["novelty"]["low"] > max(0.1, 2 * copied["novelty"]["held-out"]):
         say(
             "attention",
             "copies",
-            f"{copied['novelty']['value']:.0%} of the samples lie nearer to a training item than 95 % of held-out items do; {share:.0%} are copies.",
-        )  # noqa: E501
+            f"{copied['novelty']['value']:.0%} of the samples lie nearer to a training item than 95 % of held-out items do; "
+            f"{share:.0%} are copies.",
+        )
     else:
         say("good", "copies", f"Samples lie no nearer to the training data than held-out items do; {share:.0%} are copies.")
     if copied["distinct samples"]["value"] < 0.5:
@@ -201,7 +214,7 @@ def verdicts(found: Mapping[str, Any]) -> list[dict[str, str]]:
                 "attention",
                 "groups",
                 f"{name!r} is {one['data']['share']:.1%} of the data, but {one['samples']['share']:.1%} of the samples.",
-            )  # noqa: E501
+            )
     moved = found["sensitivity"]
     if not moved["measured"]:
         say("unknown", "robustness", f"How much the output moves with the input was not measured: {moved['why']}.")

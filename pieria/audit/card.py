@@ -95,7 +95,7 @@ def card(
     """
     import jinja2
 
-    rendering = jinja2.Environment(autoescape=False, undefined=jinja2.ChainableUndefined, keep_trailing_newline=True)  # noqa: S701
+    rendering = jinja2.Environment(autoescape=False, undefined=jinja2.ChainableUndefined, keep_trailing_newline=True)
     rendering.filters["plain"] = _number
     rendering.filters["interval"] = _interval
     rendering.filters["cell"] = lambda said: str(said).replace("|", "\\|").replace("\n", " ")
@@ -112,7 +112,10 @@ def card(
         ("licence of the data", licence),
         ("consent of the people in the data", _told(data.get("consent"), found.get("consent"))),
         ("fingerprint of the data", _told(data.get("fingerprint"), record.get("fingerprint"))),
-        ("the file holds training examples", {True: "yes", False: "no"}.get(found.get("holds_data"), NOT_STATED)),
+        (
+            "the file holds training examples",
+            NOT_STATED if "holds_data" not in found else "yes" if found["holds_data"] else "no",
+        ),
         ("intended use", _told(record.get("intended_use"))),
     ]
     making = [
@@ -129,12 +132,17 @@ def card(
     settings = record.get("settings") or model.get("settings") or {}
     figures = scorecard.to_json() if isinstance(scorecard, Scorecard) else list(scorecard or [])
     return rendering.from_string(TEMPLATE).render(
-        name=_told(record.get("name"), "a Pieria model"), family=str(family),
+        name=_told(record.get("name"), "a Pieria model"),
+        family=str(family),
         # the hub knows licences by its own tags; "other" is its word for all that this text spells out
-        licence_tag="other" if licence != NOT_STATED else "unknown", facts=facts, making=making, figures=figures,
-        verdicts=found.get("verdicts"), groups=found.get("groups"),
+        licence_tag="other" if licence != NOT_STATED else "unknown",
+        facts=facts,
+        making=making,
+        figures=figures,
+        verdicts=found.get("verdicts"),
+        groups=found.get("groups"),
         settings=[(key, settings[key]) for key in settings] if isinstance(settings, Mapping) else [],
-    )  # fmt: skip
+    )
 
 
 def _mapping(record: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
@@ -152,7 +160,7 @@ def _first(record: Mapping[str, Any], *names: str) -> Any:
 def _told(*values: Any) -> Any:
     """The first of these that says something."""
     for value in values:
-        if value is not None and value != "" and value != NOT_STATED and not isinstance(value, Mapping):
+        if value is not None and value not in ("", NOT_STATED) and not isinstance(value, Mapping):
             return " ".join(map(str, value)) if isinstance(value, list | tuple) else value
     return NOT_STATED
 

@@ -4,6 +4,7 @@ A sample's group is read from it where the group is a column of the table, or wh
 Elsewhere a classifier, trained on training items, says it, and how often it is right on held-out items stands beside.
 """
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from pieria.errors import unknown
 from pieria.evaluation.comparison import Comparison, held_out, spread
 from pieria.evaluation.distances import share_interval
-from pieria.evaluation.rows import RowComparison
+from pieria.evaluation.rows import RowComparison, jacobian
 from pieria.evaluation.scorecard import plain
 from pieria.forms import Label, Row
 from pieria.models.contract import Model, Scores
@@ -45,8 +46,10 @@ def group_shares(
         place = [c.name for c in compared.form.columns].index(group)  # type: ignore[attr-defined]
         edges = _edges(compared, place)
         x_train = training.batch(spread(len(training), 50_000)).x
-        names = {which: _of_column(dataset, compared, x, place, edges, group) for which, x in
-                 (("train", x_train), ("held", compared.held), ("made", compared.made))}  # fmt: skip
+        names = {
+            which: _of_column(dataset, compared, x, place, edges, group)
+            for which, x in (("train", x_train), ("held", compared.held), ("made", compared.made))
+        }
         how = "read from the column"
     elif group == "label" and label is not None:
         classes = np.asarray(label.classes)
@@ -101,7 +104,7 @@ def _of_column(
     values = compared._whole(x[:, place].double().numpy(), column)
     if edges is not None:
         ends = [plain(float(edge * column.scale + column.shift)) for edge in edges]
-        words = [f"up to {ends[0]}", *[f"{a} to {b}" for a, b in zip(ends, ends[1:], strict=False)], f"above {ends[-1]}"]
+        words = [f"up to {ends[0]}", *[f"{a} to {b}" for a, b in pairwise(ends)], f"above {ends[-1]}"]
         found = np.asarray(words, dtype=object)[np.searchsorted(edges, values)]
     else:
         found = np.empty(len(values), dtype=object)
@@ -143,7 +146,10 @@ def _nats(model: Model, compared: Comparison) -> np.ndarray | None:
     from pieria.data.batch import Batch
 
     with torch.no_grad():
-        return -model.log_prob(Batch(x=compared.held)).double().cpu().numpy()
+        nats = -model.log_prob(Batch(x=compared.held)).double().cpu()
+    if isinstance(compared.form, Row):
+        nats = nats + jacobian(compared.form, compared.held)
+    return nats.numpy()
 
 
 def _likeness(compared: Comparison, held: np.ndarray, made: np.ndarray) -> float | None:

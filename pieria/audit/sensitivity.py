@@ -68,10 +68,15 @@ def _reconstruction(model: Model, batch: Batch, seed: int) -> dict[str, Any]:
     ratios = (out[kept] / into[kept]).double().numpy()
     ratio, high = float(np.median(ratios)), float(np.quantile(ratios, 0.95))
     return {
-        "measured": True, "what": "encode and decode", "ratio": ratio, "ratio_95": high, "count": int(kept.sum()), "seed": seed,
+        "measured": True,
+        "what": "encode and decode",
+        "ratio": ratio,
+        "ratio_95": high,
+        "count": int(kept.sum()),
+        "seed": seed,
         "words": f"When an item moves a little, its reconstruction moves {ratio:.2g} times as far (95 % of items: below "
         f"{high:.2g} times).",
-    }  # fmt: skip
+    }
 
 
 def _present(form: Row, x: Tensor) -> Tensor:
@@ -114,6 +119,10 @@ def _next_symbol(model: Model, batch: Batch, seed: int) -> dict[str, Any]:
         return {"measured": False, "why": "the model reads nothing before the next symbol"}
     told = ", ".join(f"{value:.0%} when it stands {back} before" for back, value in moved.items())
     return {
-        "measured": True, "what": "next symbol", "moved": moved, "count": len(x), "seed": seed,
+        "measured": True,
+        "what": "next symbol",
+        "moved": moved,
+        "count": len(x),
+        "seed": seed,
         "words": f"When one symbol is replaced by a random one, so much of the next symbol's distribution moves: {told}.",
-    }  # fmt: skip
+    }

@@ -18,7 +18,7 @@ from pieria.data.batch import Batch
 from pieria.data.examples import Examples, StreamExamples
 from pieria.errors import PieriaError
 from pieria.evaluation.comparison import without_condition
-from pieria.forms import Form, Grid, Row, Tokens
+from pieria.forms import Form, Grid, Tokens
 from pieria.models.contract import Estimates, Model, Predicts, Scores
 
 KEPT: "OrderedDict[str, Baseline]" = OrderedDict()

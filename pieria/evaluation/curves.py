@@ -105,7 +105,7 @@ def figures(model: Model, training: Examples, held: Examples, split: str, seed: 
                 points,
                 baseline=cheap,
                 note=f"density of all held-out points together, in the data's own unit; {name}",
-            )  # fmt: skip
+            )
         )
     squared, inside = [], []
     for row, real in enumerate(values):
@@ -118,16 +118,31 @@ def figures(model: Model, training: Examples, held: Examples, split: str, seed: 
     low_share, high_share = share_interval(float(hits.sum()), len(hits))
     found += [
         Figure(
-            "error of the mean", float(error.mean().sqrt()), "RMSE, data's unit", "measure", "lower", split, points, seed,
-            baseline=float(cheap_error.mean().sqrt()), note=f"mean of {draws} samples at the held-out positions; {name}",
+            "error of the mean",
+            float(error.mean().sqrt()),
+            "RMSE, data's unit",
+            "measure",
+            "lower",
+            split,
+            points,
+            seed,
+            baseline=float(cheap_error.mean().sqrt()),
+            note=f"mean of {draws} samples at the held-out positions; {name}",
         ),
         Figure(
-            "distance of coverage from 95 %", abs(float(hits.double().mean()) - 0.95), "share", "measure", "lower", split,
-            points, seed, baseline=abs(float(torch.cat([baseline.covered(v).flatten() for v in values]).double().mean()) - 0.95),
+            "distance of coverage from 95 %",
+            abs(float(hits.double().mean()) - 0.95),
+            "share",
+            "measure",
+            "lower",
+            split,
+            points,
+            seed,
+            baseline=abs(float(torch.cat([baseline.covered(v).flatten() for v in values]).double().mean()) - 0.95),
             note=f"{float(hits.double().mean()):.1%} of the held-out values lie in the 95 % interval of {draws} samples "
             f"(interval of that share {low_share:.1%} to {high_share:.1%}, were points independent); {name}",
         ),
-    ]  # fmt: skip
+    ]
     return found
 
 
@@ -140,7 +155,7 @@ class CurveComparison(Comparison):
     @property
     def likeness_note(self) -> str:  # type: ignore[override]
         """What was compared."""
-        return f"energy coefficient of windows of {self.width} points (less their mean) and their steps; 0 the same, 1 nothing in common"
+        return f"energy coefficient of windows of {self.width} points and their steps; 0 the same, 1 nothing in common"
 
     @cached_property
     def width(self) -> int:

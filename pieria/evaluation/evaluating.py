@@ -63,15 +63,22 @@ def evaluate(
     comparison, drawn = compare_sets(model, training, held, wanted, seed)
     like, new = likeness(comparison, split), novelty(comparison, split)
     card = Scorecard([like, *new], in_words(comparison, like, new), neural=isinstance(model, Trains | Learns))
-    baseline = Baseline("", None) if isinstance(form, Curve) else cheap(form, training, dataset.fingerprint)
+    baseline = Baseline("the last value or the mean", None)
+    if not isinstance(form, Curve):
+        baseline = cheap(form, training, dataset.fingerprint)
     own, details = _own_figures(model, dataset, training, held, comparison, baseline, split, seed)
     card.figures += [*own, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, split, seed)]
     _leave_out_bare(card, baseline)
     card.words += _against_baseline(card, baseline)
     card.about = {
-        "data": dataset.name, "split": split, "form": form.kind, "family": type(model).__name__, "seed": seed,
-        "baseline": baseline.name or None, **details,
-    }  # fmt: skip
+        "data": dataset.name,
+        "split": split,
+        "form": form.kind,
+        "family": type(model).__name__,
+        "seed": seed,
+        "baseline": baseline.name or None,
+        **details,
+    }
     return card
 
 
@@ -118,8 +125,10 @@ def compare_sets(
     real = held_out(held, count, length).x
     seen = random_items(training, len(drawn.x), seed, length).x
     kinds: dict[type[Form], type[Comparison]] = {
-        Tokens: tokens.TokensComparison, Grid: grids.GridComparison, Row: rows.RowComparison
-    }  # fmt: skip
+        Tokens: tokens.TokensComparison,
+        Grid: grids.GridComparison,
+        Row: rows.RowComparison,
+    }
     return kinds[type(form)](training, real, drawn.x, seen, seed), drawn
 
 
@@ -156,11 +165,18 @@ def _costs(
         amount, unit = int(mask_after_end(drawn.x, model.form.end).sum()), "symbols/s"
     found = [
         Figure(
-            "sampling speed", amount / max(drawn.seconds, 1e-9), unit, "measure", "higher", "", len(comparison.made), seed,
+            "sampling speed",
+            amount / max(drawn.seconds, 1e-9),
+            unit,
+            "measure",
+            "higher",
+            "",
+            len(comparison.made),
+            seed,
             note="on this machine, in batches of 250",
         ),
         Figure("parameters", float(sum(p.numel() for p in model.parameters())), "numbers", "measure", "lower"),
-    ]  # fmt: skip
+    ]
     held = sum(b.numel() for b in model.buffers())
     if held:
         found[-1] = found[-1].but(note=f"learned by gradient; besides, {held:,} numbers are held in tables")

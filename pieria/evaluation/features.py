@@ -30,6 +30,8 @@ class FeatureNetwork(nn.Module):
     """
 
     width = 32 + 64
+    mean: Tensor
+    spread: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -68,7 +68,7 @@ def figures(model: Model, held: Examples, baseline: Model | None, split: str) ->
             low=low,
             high=high,
             note=note,
-        )  # fmt: skip
+        )
     ]
     if form.levels is not None:
         each = 1 / (np.prod(form.shape) * np.log(2))
@@ -85,7 +85,7 @@ def figures(model: Model, held: Examples, baseline: Model | None, split: str) ->
                 low=float(low * each),
                 high=float(high * each),
                 note=note,
-            )  # fmt: skip
+            )
         )
     return found
 
@@ -170,7 +170,7 @@ class GridComparison(Comparison):
                     low=value - half,
                     high=value + half,
                     note=note,
-                )  # fmt: skip
+                )
             )
         shares, floors = prdc(real, made), prdc(real, seen)
         meanings = {
@@ -192,7 +192,7 @@ class GridComparison(Comparison):
                     self.seed,
                     floor=floors[name],
                     note=meanings[name] + "; neighbourhoods reach to the 5th neighbour",
-                )  # fmt: skip
+                )
             )
         return found
 

@@ -45,11 +45,12 @@ def nats_of(model: Model, examples: Examples, most: int = MOST_SCORED, size: int
     with torch.no_grad():
         for start in range(0, len(places), size):
             batch = examples.batch(places[start : start + size])
-            nats.append((-model.log_prob(batch).double().cpu() + _jacobian(form, batch.x)).numpy())
+            nats.append((-model.log_prob(batch).double().cpu() + jacobian(form, batch.x)).numpy())
     return np.concatenate(nats)
 
 
-def _jacobian(form: Row, x: Tensor) -> Tensor:
+def jacobian(form: Row, x: Tensor) -> Tensor:
+    """What each row's nats grow by when its numbers go back to the table's own units, float64 ``[row]``."""
     total = torch.zeros(len(x), dtype=torch.float64)
     for place, column in enumerate(form.columns):
         if column.kind in ("number", "integer"):
@@ -81,7 +82,7 @@ def figures(model: Model, held: Examples, baseline: Model | None, split: str) ->
             low=low,
             high=high,
             note=note,
-        )  # fmt: skip
+        )
     ]
 
 
@@ -224,19 +225,29 @@ class RowComparison(Comparison):
 
         def figure(name: str, value: float, floor: float, note: str, better: str = "lower", unit: str = "") -> Figure:
             return Figure(
-                name, value, unit, "measure", "higher" if better == "higher" else "lower", split, len(self.made), self.seed,
-                floor=floor, note=note,
-            )  # fmt: skip
+                name,
+                value,
+                unit,
+                "measure",
+                "higher" if better == "higher" else "lower",
+                split,
+                len(self.made),
+                self.seed,
+                floor=floor,
+                note=note,
+            )
 
         own, usual = self.column_distances("made"), self.column_distances("seen")
         worst = max(own, key=lambda name: own[name])
         found = [
             figure(
-                "column distance, mean", float(np.mean([*own.values()])), float(np.mean([*usual.values()])),
+                "column distance, mean",
+                float(np.mean([*own.values()])),
+                float(np.mean([*usual.values()])),
                 "Kolmogorov-Smirnov for numbers, total variation for categories; 0 the same, 1 nothing in common",
             ),
             figure("column distance, worst", own[worst], max(usual.values()), f"the worst column is {worst!r}"),
-        ]  # fmt: skip
+        ]
         if len(self.columns) > 1:
             found.append(
                 figure(
@@ -244,7 +255,7 @@ class RowComparison(Comparison):
                     float(self.pair_distances("made").mean()),
                     float(self.pair_distances("seen").mean()),
                     "total variation between joint distributions of two columns, numbers in eighths of their ranks",
-                )  # fmt: skip
+                )
             )
         useful = self.usefulness(target)
         if useful is not None:
@@ -257,7 +268,7 @@ class RowComparison(Comparison):
                 float(np.median(held)),
                 "much below real data means copies; much above, rows unlike any real one",
                 "higher",
-            )  # fmt: skip
+            )
         )
         return found, own
 
@@ -270,7 +281,7 @@ class RowComparison(Comparison):
         from sklearn.metrics import accuracy_score, r2_score, roc_auc_score
 
         names = [column.name if column.kind != "missing" else "" for column in self.columns]
-        if target is not None and target in names:
+        if target and target in names:
             place = names.index(target)
         else:
             categories = [place for place, column in enumerate(self.columns) if column.kind == "category"]

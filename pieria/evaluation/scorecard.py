@@ -4,6 +4,7 @@ A figure's ``kind`` says in what sense it is true. Likelihoods that mean differe
 column: only an exact one is called "nats per item"; a bound is called "nats per item (bound)".
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -157,7 +158,7 @@ def plain(value: float | None) -> str:
     >>> plain(0.012345), plain(12345.6), plain(3.0), plain(None)
     ('0.01234', '12,346', '3', '–')
     """
-    if value is None or value != value:
+    if value is None or math.isnan(value):
         return "–"
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"

@@ -21,9 +21,19 @@ def likeness(sets: Comparison, split: str) -> Figure:
     real, n_real, m_real = sets.distance("held", "seen")
     floor = real(np.full(n_real, 1 / n_real), np.full(m_real, 1 / m_real))
     return Figure(
-        "likeness", value, sets.likeness_unit, "measure", "lower", split, len(sets.made), sets.seed,
-        floor=floor, low=low, high=high, note=sets.likeness_note,
-    )  # fmt: skip
+        "likeness",
+        value,
+        sets.likeness_unit,
+        "measure",
+        "lower",
+        split,
+        len(sets.made),
+        sets.seed,
+        floor=floor,
+        low=low,
+        high=high,
+        note=sets.likeness_note,
+    )
 
 
 def novelty(sets: Comparison, split: str) -> list[Figure]:
@@ -35,9 +45,19 @@ def novelty(sets: Comparison, split: str) -> list[Figure]:
     def figure(name: str, made: np.ndarray, held: np.ndarray, note: str) -> Figure:
         low, high = share_interval(float(made.sum()), len(made))
         return Figure(
-            name, float(made.mean()), "share", "measure", "lower", split, len(made), sets.seed,
-            floor=float(held.mean()), low=low, high=high, note=note,
-        )  # fmt: skip
+            name,
+            float(made.mean()),
+            "share",
+            "measure",
+            "lower",
+            split,
+            len(made),
+            sets.seed,
+            floor=float(held.mean()),
+            low=low,
+            high=high,
+            note=note,
+        )
 
     rule = "share of samples that lie as near to the training data as only the nearest 5 % of held-out items do; "
     return [
@@ -67,8 +87,8 @@ def in_words(sets: Comparison, like: Figure, new: list[Figure]) -> list[str]:
     if like.low <= like.floor:
         words.append("Likeness: the samples cannot be told from real data by this distance.")
     else:
-        times = f"{like.value / like.floor:.1f} times" if like.floor > 0 else "farther than"
-        words.append(f"Likeness: the samples lie {times} the distance that real training items have to held-out ones.")
+        times = f"{like.value / like.floor:.1f} times as far" if like.floor > 1e-9 else "farther"
+        words.append(f"Likeness: the samples lie {times} from held-out data as real training items do.")
     near, copies = new
     assert near.value is not None
     assert near.low is not None

@@ -125,10 +125,18 @@ def figures(
 
     def figure(name: str, unit: str, convert, count: int) -> Figure:  # type: ignore[no-untyped-def]
         return Figure(
-            likelihood_name(name, kind), convert(own.per_symbol), unit, kind, "lower", split, count,
-            baseline=None if other is None else convert(other.per_symbol), low=convert(low), high=convert(high),
+            likelihood_name(name, kind),
+            convert(own.per_symbol),
+            unit,
+            kind,
+            "lower",
+            split,
+            count,
+            baseline=None if other is None else convert(other.per_symbol),
+            low=convert(low),
+            high=convert(high),
             note=f"a symbol is one of: {tokenisation}; {own.rule}",
-        )  # fmt: skip
+        )
 
     found = [figure("nats per symbol", "nats", float, symbols)]
     if isinstance(modality, Spelled):
@@ -239,13 +247,20 @@ class TokensComparison(Comparison):
         runs = self.runs
         begun = int(self.form.end is not None) if isinstance(self.form, Tokens) else 0  # begin is no symbol
         return Figure(
-            "longest copied run", float(max(0, runs["made"].max() - begun)), "symbols", "measure", "lower", split,
-            len(runs["made"]), self.seed, floor=float(max(0, runs["held"].max() - begun)),
+            "longest copied run",
+            float(max(0, runs["made"].max() - begun)),
+            "symbols",
+            "measure",
+            "lower",
+            split,
+            len(runs["made"]),
+            self.seed,
+            floor=float(max(0, runs["held"].max() - begun)),
             low=float(max(0, np.quantile(runs["made"], 0.025) - begun)),
             high=float(max(0, np.quantile(runs["made"], 0.975) - begun)),
             note=f"exact; searched in {len(self.training_line):,} training symbols; the interval holds the longest runs of "
             "95 % of the samples",
-        )  # fmt: skip
+        )
 
     def features(self, which: str) -> np.ndarray:
         """How often an item has each of the 200 most frequent pairs of symbols, and its length."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -177,7 +177,7 @@ class Bag(Model):
     Settings = BagSettings
     consumes = frozenset({Tokens, Grid, Row, Curve})
     conditions = frozenset({Label})
-    presets = {"tiny": {}}
+    presets: ClassVar = {"tiny": {}}
     holds_data = True
     paper = "a test"
 
@@ -205,7 +205,7 @@ class Bits(Model):
     Settings = BagSettings
     consumes = frozenset({Grid, Row, Tokens})
     likelihood = "exact"
-    presets = {"tiny": {}}
+    presets: ClassVar = {"tiny": {}}
     paper = "a test"
 
     def __init__(self, settings, form, condition=None) -> None:
@@ -214,8 +214,10 @@ class Bits(Model):
 
     def estimate(self, batches) -> None:
         if isinstance(self.form, Tokens):
-            counts = sum(torch.bincount(b.x[b.mask] if b.mask is not None else b.x.flatten(), minlength=self.form.vocabulary)
-                         for b in batches())  # fmt: skip
+            counts = sum(
+                torch.bincount(b.x[b.mask] if b.mask is not None else b.x.flatten(), minlength=self.form.vocabulary)
+                for b in batches()
+            )
             self.odds = ((counts + 1) / (counts + 1).sum()).log()
             return
         x = torch.cat([b.x for b in batches()])
