@@ -18,7 +18,7 @@ from pieria.noise import ItemNoise, seeded
 from pieria.training.loop import learn
 from pieria.training.plan import Plan
 
-STEPS, POINTS, SAMPLES = 2500, 20_000, 2500
+STEPS, POINTS, SAMPLES = 4000, 20_000, 2500
 
 
 def ring() -> tuple[Tensor, float]:

@@ -23,7 +23,7 @@ from pieria.training.loop import learn
 from pieria.training.plan import Plan
 
 FORM = Grid(1, 28, 28, levels=2)
-SETTINGS = VAESettings.of({"network": "mlp", "latent": 50, "widths": (200, 200)})
+SETTINGS = VAESettings.of({"network": "mlp", "latent": 50, "widths": (200, 200), "draws": 5})
 SECONDS, SAMPLES = 600, 5000
 AT_ONCE = 100  # digits scored together
 

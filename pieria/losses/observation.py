@@ -116,7 +116,7 @@ class Symmetric(Observation):
         self.scale = nn.Parameter(torch.full((form.channels, 1, 1), -1.5))
 
     def _mean_and_scale(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        scale = self.scale
+        scale: Tensor = self.scale
         if self.law == "logistic":
             raw, own = raw.chunk(2, dim=-3)
             scale = scale + own

@@ -30,7 +30,7 @@ from pieria.layers.convolution import Decoder, Encoder
 from pieria.layers.labels import Labels
 from pieria.layers.mlp import MLP
 from pieria.layers.rows import RowEncoding
-from pieria.losses.observation import Mixed, over_grid
+from pieria.losses.observation import Mixed, Observation, over_grid
 from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
 from pieria.noise import ItemNoise, Noise
 from pieria.settings import Field
@@ -109,6 +109,7 @@ class VAE(Model):
         # how many importance samples log_prob takes; a benchmark may set it without fitting again
         self.importance = settings.importance
         widths, latent, given = settings.widths or (256,), settings.latent, self.labels.width
+        self.observation: Observation
         self.read: nn.Module
         self.write: nn.Module
         if isinstance(form, Row):
