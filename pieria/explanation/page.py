@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +18,15 @@ def escape(value: object) -> str:
     return html.escape(str(value))
 
 
+def marked(text: str) -> str:
+    """A docstring's text as HTML: escaped, with its ``code`` and **strong** words marked."""
+    text = re.sub(r"``(.+?)``|`(.+?)`", lambda found: f"<code>{found[1] or found[2]}</code>", escape(text), flags=re.S)
+    return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text, flags=re.S)
+
+
 def paragraphs(*texts: str) -> str:
     """Each text as a paragraph."""
-    return "".join(f"<p>{escape(text)}</p>" for text in texts if text)
+    return "".join(f"<p>{marked(text)}</p>" for text in texts if text)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = True) -> str:
