@@ -24,14 +24,13 @@ from pieria.modalities.contract import Artifact, Collection, Modality
 from pieria.models import weights
 from pieria.models.contract import Model, Predicts
 from pieria.noise import ItemNoise, seeded
-from pieria.settings import assign
+from pieria.settings import Settings, assign
 from pieria.training import workspace as directory
 from pieria.training.loop import learn
 from pieria.training.plan import Plan, seconds_of
 from pieria.training.processes import Processes, choose_device
 from pieria.training.progress import shown
 from pieria.training.stages import Viewed
-from pieria.training.watch import Watch
 from pieria.training.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -88,8 +87,8 @@ def fit(
 
     Returns the run; after Ctrl-C its ``record["state"]`` is "stopped", and it can be resumed.
 
-    Raises `UsageError` for unknown names and settings out of bounds, `DataError` for data that cannot be used, `RunError` for
-    a directory that cannot be written, `TrainingError` for a loss that is not finite.
+    Raises `UsageError` for unknown names and settings out of bounds, `DataError` for data that cannot be used, `RunError`
+    for a directory that cannot be written, `TrainingError` for a loss that is not finite.
     """
     asked = {
         "steps": steps,
@@ -105,7 +104,7 @@ def fit(
     preset_values = _preset(family, model, preset)
     earlier = None if start_from is None else load(start_from)
     kind = type(earlier.modality) if earlier is not None else _modality_of(data, as_, column)
-    owners = [family.Settings, Plan, kind.Settings]
+    owners: list[type[Settings]] = [family.Settings, Plan, kind.Settings]
     default = assign(family.training_defaults, owners)
     named = assign(preset_values, owners)
     own = assign(settings or {}, owners)
@@ -170,7 +169,7 @@ def mix(runs: Sequence[str | Path], *, out: str | Path | None = None, seed: int 
         if run.record["data"]["fingerprint"] != first.record["data"]["fingerprint"]:
             raise UsageError(f"{run.path} was fitted to other data than {first.path}", "runs of the same data")
     net = _mixed([str(run.path.resolve()) for run in loaded])
-    dataset, plan = first.dataset(), Plan(seed=seed)
+    dataset, plan = first.dataset(), Plan.of({"seed": seed})
     record = {
         "command": shlex.join(["pieria", "mix", *(str(run.path) for run in loaded)]),
         "seed": seed,
