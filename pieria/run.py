@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pieria import registry
-from pieria.data.examples import Examples
+from pieria.data.examples import without_condition
 from pieria.data.storage import read_json, write_atomically, write_json
 from pieria.errors import DataError, PieriaError, RunError, UsageError, unknown
 from pieria.forms import Label, Tokens
@@ -24,14 +24,12 @@ from pieria.modalities.contract import Artifact, Collection, Modality
 from pieria.models import weights
 from pieria.models.contract import Model, Predicts
 from pieria.noise import ItemNoise, seeded
-from pieria.settings import assign
+from pieria.settings import Settings, assign
 from pieria.training import workspace as directory
 from pieria.training.loop import learn
 from pieria.training.plan import Plan, seconds_of
 from pieria.training.processes import Processes, choose_device
 from pieria.training.progress import shown
-from pieria.training.stages import Viewed
-from pieria.training.watch import Watch
 from pieria.training.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -88,8 +86,8 @@ def fit(
 
     Returns the run; after Ctrl-C its ``record["state"]`` is "stopped", and it can be resumed.
 
-    Raises `UsageError` for unknown names and settings out of bounds, `DataError` for data that cannot be used, `RunError` for
-    a directory that cannot be written, `TrainingError` for a loss that is not finite.
+    Raises `UsageError` for unknown names and settings out of bounds, `DataError` for data that cannot be used, `RunError`
+    for a directory that cannot be written, `TrainingError` for a loss that is not finite.
     """
     asked = {
         "steps": steps,
@@ -105,7 +103,7 @@ def fit(
     preset_values = _preset(family, model, preset)
     earlier = None if start_from is None else load(start_from)
     kind = type(earlier.modality) if earlier is not None else _modality_of(data, as_, column)
-    owners = [family.Settings, Plan, kind.Settings]
+    owners: list[type[Settings]] = [family.Settings, Plan, kind.Settings]
     default = assign(family.training_defaults, owners)
     named = assign(preset_values, owners)
     own = assign(settings or {}, owners)
@@ -170,7 +168,7 @@ def mix(runs: Sequence[str | Path], *, out: str | Path | None = None, seed: int 
         if run.record["data"]["fingerprint"] != first.record["data"]["fingerprint"]:
             raise UsageError(f"{run.path} was fitted to other data than {first.path}", "runs of the same data")
     net = _mixed([str(run.path.resolve()) for run in loaded])
-    dataset, plan = first.dataset(), Plan(seed=seed)
+    dataset, plan = first.dataset(), Plan.of({"seed": seed})
     record = {
         "command": shlex.join(["pieria", "mix", *(str(run.path) for run in loaded)]),
         "seed": seed,
@@ -216,9 +214,10 @@ def _learn(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, resu
             weights.restore(net, load(space.record["start_from"]).model.state_dict())
         for sentence in (dataset.reason, *dataset.findings) if not resume else ():
             watch.say(sentence)
-        conditional = net.condition is not None
-        train = _seen(dataset.examples("train", training=True), conditional)
-        validation = _seen(dataset.examples("validation"), conditional) if "validation" in dataset.parts else None
+        train = dataset.examples("train", training=True)
+        validation = dataset.examples("validation") if "validation" in dataset.parts else None
+        if net.condition is None:
+            train, validation = without_condition(train), None if validation is None else without_condition(validation)
         preview = _previewer(space, dataset.modality) if space.writes else None
         history = learn(net, train, validation, plan, workspace=space, resume=resume, watch=replace(watch, preview=preview))
         if space.writes:
@@ -428,7 +427,7 @@ class Run:
         from pieria import audit
 
         given = {} if count is None else {"count": count}
-        found: dict[str, Any] = audit.audit(self.model, self.dataset(), group=group, seed=seed, **given)
+        found: dict[str, Any] = audit.audit(self.model, self.dataset(), group=group, seed=seed, record=self.record, **given)
         write_json(self.path / "audit.json", found)
         self.card()
         return found
@@ -512,13 +511,6 @@ def _wanted(condition: str | None, family: type[Model], dataset: "Dataset") -> A
             f"{dataset.name} has no labels to be a condition", "data with classes", "Fit it without --condition"
         )
     return dataset.condition
-
-
-def _seen(examples: Examples, conditional: bool) -> Examples:
-    """The examples without their labels, unless the model is conditional."""
-    if conditional or examples.condition is None:
-        return examples
-    return Viewed(examples, lambda batch: replace(batch, condition=None), examples.form, None)
 
 
 def _previewer(space: Workspace, modality: Modality) -> Any:

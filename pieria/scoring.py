@@ -87,7 +87,7 @@ def score(
     for batch in _batches(model, examples):
         with torch.no_grad():
             if symbols:
-                each = model.symbol_log_prob(batch).double().cpu()  # type: ignore[attr-defined]
+                each = model.symbol_log_prob(batch).double().cpu()  # type: ignore[operator]
                 totals.append(each.sum(dim=1))
                 told += [_symbols(modality, x, row) for x, row in zip(batch.x.cpu(), each, strict=True)]
             else:
@@ -149,7 +149,7 @@ def _reference(model: Model, held_out: Examples) -> np.ndarray:
     found: list[np.ndarray] = []
     for batch in _batches(model, held_out):
         with torch.no_grad():
-            nats = -model.log_prob(batch).double().cpu()  # type: ignore[attr-defined]
+            nats = -model.log_prob(batch).double().cpu()  # type: ignore[operator]
         found.append((nats / things(model, batch).clamp(min=1)).numpy())
         if sum(map(len, found)) >= COMPARED:
             break

@@ -82,7 +82,7 @@ def test_labels(home):
     assert dark != light
     mixed = run.sample(4, label=["dark", "light", "dark", 1])
     assert len(mixed) == 4
-    with pytest.raises(UsageError, match="no class is called 'drak'. Did you mean 'dark'"):
+    with pytest.raises(UsageError, match=r"no class is called 'drak'\. Did you mean 'dark'"):
         run.sample(1, label="drak")
     with pytest.raises(UsageError, match="prompt"):
         run.sample(1, prompt="x")

@@ -14,7 +14,7 @@ from pieria.audit.groups import group_shares
 from pieria.audit.sensitivity import sensitivity
 from pieria.data.examples import Examples, ItemExamples, StreamExamples
 from pieria.evaluation import grids, rows, tokens
-from pieria.evaluation.comparison import Comparison, held_out, random_items
+from pieria.evaluation.comparison import Comparison, as_learned, held_out, random_items
 from pieria.evaluation.evaluating import compare_sets, default_count
 from pieria.evaluation.scorecard import plain
 from pieria.evaluation.similarity import memorised, novelty
@@ -51,7 +51,7 @@ def audit(
 
     Raises `UsageError` for a group that there is not, naming those that there are.
     """
-    training, held = dataset.examples("train"), dataset.examples(split)
+    training, held = (as_learned(model, dataset.examples(part)) for part in ("train", split))
     compared, _ = compare_sets(model, training, held, count or default_count(model.form, held), seed)
     found: dict[str, Any] = {
         "data": dataset.name,

@@ -7,6 +7,7 @@ symbols, which may be memory-mapped. Both answer the same two questions: the bat
 import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -197,3 +198,14 @@ class StreamExamples(Examples):
     def scored(self) -> int:
         """The symbols of the stream."""
         return len(self.stream)
+
+
+def without_condition(examples: Examples) -> Examples:
+    """The same items for a model that takes no condition."""
+    if examples.condition is None:
+        return examples
+    bare = copy(examples)
+    bare.condition = None
+    if isinstance(bare, ItemExamples):
+        bare.conditions = None
+    return bare

@@ -15,9 +15,8 @@ import numpy as np
 
 from pieria import registry
 from pieria.data.batch import Batch
-from pieria.data.examples import Examples, StreamExamples
+from pieria.data.examples import Examples, StreamExamples, without_condition
 from pieria.errors import PieriaError
-from pieria.evaluation.comparison import without_condition
 from pieria.forms import Form, Grid, Tokens
 from pieria.models.contract import Estimates, Model, Predicts, Scores
 

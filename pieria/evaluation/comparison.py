@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pieria.data.batch import Batch, check
-from pieria.data.examples import Examples, ItemExamples, StreamExamples
+from pieria.data.examples import Examples, ItemExamples, StreamExamples, without_condition
 from pieria.errors import UsageError
 from pieria.forms import Form
 from pieria.models.contract import Model
@@ -93,11 +93,9 @@ def everything(examples: Examples, most: int | None = None) -> Tensor:
     return examples.batch(spread(len(examples), count)).x
 
 
-def without_condition(examples: Examples) -> Examples:
-    """The same items for a model that takes no condition."""
-    if isinstance(examples, ItemExamples) and examples.condition is not None:
-        return ItemExamples(examples.form, examples.x, masks=examples.masks)
-    return examples
+def as_learned(model: Model, examples: Examples) -> Examples:
+    """The examples as ``model`` knows them: without their labels if it learned without."""
+    return examples if model.condition is not None else without_condition(examples)
 
 
 @dataclass(frozen=True)

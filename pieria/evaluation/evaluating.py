@@ -14,7 +14,7 @@ from pieria.errors import FormError, UsageError, unknown
 from pieria.evaluation import curves, grids, rows, tokens
 from pieria.evaluation.baselines import Baseline, cheap
 from pieria.evaluation.classifier import two_sample
-from pieria.evaluation.comparison import Comparison, Drawn, draw, held_out, random_items
+from pieria.evaluation.comparison import Comparison, Drawn, as_learned, draw, held_out, random_items
 from pieria.evaluation.scorecard import LIKELIHOODS, Figure, Scorecard, plain
 from pieria.evaluation.similarity import in_words, likeness, novelty
 from pieria.forms import Curve, Form, Grid, Row, Tokens
@@ -49,7 +49,7 @@ def evaluate(
     """
     if split not in ("validation", "test", "train"):
         raise unknown("split", split, ("validation", "test", "train"))
-    training, held = dataset.examples("train"), dataset.examples(split)
+    training, held = (as_learned(model, dataset.examples(part)) for part in ("train", split))
     form = model.form
     if type(held.form) is not type(form):
         raise FormError(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pieria.data.examples import Examples
+from pieria.data.examples import Examples, without_condition
 from pieria.evaluation.comparison import (
     Comparison,
     Nearness,
@@ -19,7 +19,6 @@ from pieria.evaluation.comparison import (
     everything,
     nearest,
     spread,
-    without_condition,
 )
 from pieria.evaluation.distances import EnergyDistance, frechet, kernel_distance, mean_interval, prdc
 from pieria.evaluation.features import as_values, network, picture_features

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import ks_2samp
 from torch import Tensor
 
-from pieria.data.examples import Examples
+from pieria.data.examples import Examples, without_condition
 from pieria.evaluation.comparison import (
     Comparison,
     Nearness,
@@ -18,7 +18,6 @@ from pieria.evaluation.comparison import (
     everything,
     nearest,
     spread,
-    without_condition,
 )
 from pieria.evaluation.distances import EnergyDistance, mean_interval
 from pieria.evaluation.scorecard import Figure, likelihood_name

@@ -15,8 +15,8 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from pieria.data.batch import mask_after_end
-from pieria.data.examples import Examples, StreamExamples
-from pieria.evaluation.comparison import Comparison, Nearness, everything, without_condition
+from pieria.data.examples import Examples, StreamExamples, without_condition
+from pieria.evaluation.comparison import Comparison, Nearness, everything
 from pieria.evaluation.copying import longest_runs
 from pieria.evaluation.distances import ProfileDistance
 from pieria.evaluation.scorecard import Figure, likelihood_name

@@ -1,9 +1,11 @@
 """What learning costs: joules and grams of CO2, each with where the figure comes from."""
 
+import importlib.util
 import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -12,6 +14,8 @@ import torch
 WORLD_GRID = 480.0
 WATTS_PER_CORE = 10.0  # thermal design power of one busy core of today's desktop and server processors, memory included
 WATTS_OF_GPU = 250.0
+# codecarbon takes one to two seconds to start: at most a hundredth of a run that is long enough to have it
+TRACKED_AFTER = 180.0
 
 
 def grid() -> tuple[float, str]:
@@ -36,6 +40,8 @@ class Meter:
     _ranges: list[float] = field(init=False)
     _last: list[float] = field(init=False)
     _sum: float = field(init=False, default=0.0)
+    _tracker: Any = field(init=False, default=None)
+    _until_tracked: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         self._counters = [p for p in sorted(Path("/sys/class/powercap").glob("intel-rapl:[0-9]/energy_uj")) if _readable(p)]
@@ -46,6 +52,8 @@ class Meter:
     @property
     def source(self) -> str:
         """Where the figure comes from, beginning with "measured" or "estimated"."""
+        if self._tracker is not None:
+            return f"estimated: codecarbon, after the first {TRACKED_AFTER:g} s at {WATTS_PER_CORE:g} W for each busy core"
         if self._counters and not self.gpu:
             return "measured: the processor's energy counters (RAPL), everything that ran on it"
         card = f", plus {WATTS_OF_GPU:g} W while a GPU was used" if self.gpu else ""
@@ -53,6 +61,20 @@ class Meter:
 
     def joules(self) -> float:
         """Joules so far."""
+        if self._tracker is None and not self._counters and time.perf_counter() - self._begun >= TRACKED_AFTER:
+            self._until_tracked = self._own()
+            self._tracker = _codecarbon()
+        if self._tracker is not None:
+            self._tracker.flush()
+            return self.before + self._until_tracked + float(self._tracker._total_energy.kWh) * 3.6e6
+        return self.before + self._own()
+
+    def end(self) -> None:
+        """Let go of what measures."""
+        if self._tracker is not None:
+            self._tracker.stop()
+
+    def _own(self) -> float:
         if self._counters:
             for place, counter in enumerate(self._counters):
                 value = float(counter.read_text())
@@ -64,7 +86,7 @@ class Meter:
             used = (_busy_seconds() - self._busy) * WATTS_PER_CORE
         if self.gpu:
             used += (time.perf_counter() - self._begun) * WATTS_OF_GPU
-        return self.before + used
+        return used
 
     def cost(self) -> dict[str, float | str]:
         """Joules, grams of CO2 equivalent, and the source of both."""
@@ -82,6 +104,28 @@ def memory(device: torch.device) -> float:
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
     return round(float(psutil.Process().memory_info().rss) / 1e6, 1)
+
+
+def _codecarbon() -> Any:
+    """A running tracker that asks no network and writes no file, or None where the library is not installed."""
+    if importlib.util.find_spec("codecarbon") is None:
+        return None
+    import logging
+
+    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
+    from codecarbon import OfflineEmissionsTracker
+
+    # the country only serves its own figure of emissions, which is not used
+    tracker = OfflineEmissionsTracker(
+        country_iso_code="USA",
+        save_to_file=False,
+        log_level="critical",
+        measure_power_secs=15,
+        tracking_mode="process",
+        allow_multiple_runs=True,
+    )
+    tracker.start()
+    return tracker
 
 
 def _busy_seconds() -> float:

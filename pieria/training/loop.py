@@ -86,7 +86,10 @@ def learn(
         learning = _Learning(model, train, validation, plan, processes, workspace, watch or Watch(), interrupts)
         if resume and workspace is not None:
             learning.restore(workspace.resumed())
-        return learning.run()
+        try:
+            return learning.run()
+        finally:
+            learning.meter.end()
 
 
 class _Learning:

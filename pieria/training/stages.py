@@ -1,7 +1,7 @@
 """Which part of a model learns from what, in which order: a flat list of stages for every kind of family."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -50,7 +50,7 @@ class Viewed(Examples):
 def course(model: Model) -> list[Stage]:
     """The stages of a model in order, stages within stages laid out; one nameless stage for a family without any."""
     if not isinstance(model, Learns):
-        split = getattr(model, "learns_from", "train")
+        split: Literal["train", "validation"] = getattr(model, "learns_from", "train")
         return [Stage("", model, _whole, 1.0, split)]
     flat = []
     for stage in model.stages():

@@ -1,4 +1,4 @@
-"""A run of each tiny family on made-up data, in this process or in one that can be killed: ``python -m tests.training.runs``."""
+"""A run of each tiny family on made-up data, in this process or in one that can be killed (``-m tests.training.runs``)."""
 
 import sys
 from dataclasses import asdict

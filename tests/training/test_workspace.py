@@ -75,7 +75,7 @@ def test_a_newer_format_is_refused_and_an_older_one_upgraded(tmp_path, monkeypat
     file = tmp_path / "run" / "run.json"
     record = json.loads(file.read_text())
     file.write_text(json.dumps({**record, "format": 99}))
-    with pytest.raises(RunError, match="format 99.*Upgrade"):
+    with pytest.raises(RunError, match=r"format 99.*Upgrade"):
         read_record(tmp_path / "run")
     file.write_text(json.dumps(record))
     monkeypatch.setattr(workspace, "FORMAT", 2)
