@@ -160,6 +160,7 @@ def test_weights_that_are_not_safetensors_are_named(tmp_path, content):
         weights.load(tmp_path / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_to_the_same_bits(tmp_path):
     plan = {**QUICK, "steps": 400, "average": 0.9, "patience": 0}
     whole = model("duel")
