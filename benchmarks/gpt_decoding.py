@@ -22,7 +22,7 @@ SIZES = {"0.8 M": {"layers": 4, "heads": 4, "width": 128}, "10.7 M": {"layers": 
 
 def ours(size: dict[str, int]) -> GPT:
     torch.manual_seed(0)
-    settings = GPTSettings.of({**size, "positions": "learned", "precision": "float32"})
+    settings = GPTSettings.of({**size, "positions": "learned", "unit_queries": False, "precision": "float32"})
     return GPT(settings, Tokens(65, LENGTH)).eval()
 
 

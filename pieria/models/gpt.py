@@ -54,7 +54,7 @@ class GPTSettings(AnySettings):
     positions: Literal["learned", "rotary"] = Field("rotary", description="how a place is known: a vector each, or a turn")
     norm: Literal["layer", "rms"] = Field("layer", description="normalisation: centred and scaled, or scaled only")
     activation: Literal["gelu", "swiglu", "relu2"] = Field("gelu", description="what bends in the small network")
-    unit_queries: bool = Field(False, description="normalise queries and keys, which bounds how sharply a place can look")
+    unit_queries: bool = Field(True, description="normalise queries and keys, which bounds how sharply a place can look")
     bias: bool = Field(False, description="biases in linear layers and normalisations")
     tied: bool = Field(True, description="the input's vectors are also the output's")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of features left out at random in training")
