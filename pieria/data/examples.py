@@ -18,7 +18,7 @@ from pieria.errors import FormError
 from pieria.forms import Form, Grid, Label, Tokens
 from pieria.noise import Noise
 
-FORGET_AFTER = 2000  # windows of a mapped stream, after which the pages that they lay on are let go
+FORGET_AFTER = 128  # windows of a mapped stream, after which the pages that they lay on are let go
 
 Augment = Callable[[Tensor, Noise], Tensor]
 
@@ -189,7 +189,7 @@ class StreamExamples(Examples):
             yield cut(group)
 
     def _forget(self, windows: int) -> None:
-        # each look at a mapped file keeps some 64 kB of it in this process: without this, all of it in the end
+        # each look at a mapped file keeps up to 2 MB around it in this process: without this, all of it in the end
         self._read += windows
         if self._map is not None and self._read >= FORGET_AFTER:
             self._map.madvise(mmap.MADV_DONTNEED)
