@@ -21,7 +21,7 @@ def _asked():
             yield pytest.param(name, case, check, id=f"{name}-{case}-{check}", marks=group)
 
 
-@pytest.mark.parametrize(("family", "case", "check"), _asked())
+@pytest.mark.parametrize(("family", "case", "check"), list(_asked()))
 def test_family(family, case, check):
     try:
         ask(family, case, check)

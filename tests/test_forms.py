@@ -6,7 +6,7 @@ import torch
 from pieria.data.batch import check, mask_after_end
 from pieria.errors import FormError
 from pieria.forms import Column, Curve, Grid, Label, Row, Tokens, from_json
-from pieria.testing.checks import bad_items
+from pieria.testing.refusals import bad_items
 
 FORMS = [
     Tokens(vocabulary=5, length=7),

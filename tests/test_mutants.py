@@ -3,8 +3,7 @@
 import pytest
 
 from pieria import registry
-from pieria.testing import Skipped, Subject, case
-from pieria.testing.checks import CHECKS
+from pieria.testing import CHECKS, Skipped, Subject, case
 from tests import mutants
 
 CAUGHT = [

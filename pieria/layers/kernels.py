@@ -103,14 +103,15 @@ def number(node: ast.expr, facts: Mapping[str, float], text: str) -> float:
 
 def _is_number(node: ast.expr) -> bool:
     # arithmetic over numbers and facts is a value; anything that names a covariance function is not
-    return not any(isinstance(n, ast.Name) and n.id not in FACTS or isinstance(n, ast.Call) for n in ast.walk(node))
+    return not any((isinstance(n, ast.Name) and n.id not in FACTS) or isinstance(n, ast.Call) for n in ast.walk(node))
 
 
 def _value(node: ast.expr, text: str) -> Value:
     if isinstance(node, ast.Tuple):
         if len(node.elts) != 3:
             raise _wrong(f"{ast.unparse(node)} has {len(node.elts)} values, not (start, lowest, highest)", text)
-        value = Value(*node.elts)
+        start, low, high = node.elts
+        value = Value(start, low, high)
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "fixed" and len(node.args) == 1:
         value = Value(node.args[0], fixed=True)
     else:
@@ -142,7 +143,7 @@ class Part(nn.Module):
             getattr(self.function, raw[argument]).requires_grad_(not value.fixed)
 
     def forward(self, x1: Tensor, x2: Tensor, unit1: Tensor, unit2: Tensor) -> Tensor:
-        """``[n, d]`` and ``[m, d]`` to the covariance ``[n, m]``; ``unit`` are the inputs centred and divided by their span."""
+        """``[n, d]`` and ``[m, d]`` to the covariance ``[n, m]``; ``unit``: centred, and divided by their span."""
         if self.name in ("linear", "polynomial"):
             x1, x2 = unit1, unit2
         same = x2 is x1

@@ -16,7 +16,7 @@ inducing points.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,13 +30,13 @@ from pieria.forms import Curve, Form
 from pieria.layers.kernels import Expression
 from pieria.models.contract import Model, Step
 from pieria.noise import ItemNoise, Noise
-from pieria.settings import Field, Settings
-
+from pieria.settings import Field
+from pieria.settings import Settings as AnySettings
 
 SCREENED = 160  # points on which random starts are tried: enough to tell good ones from bad ones
 
 
-class GpSettings(Settings):
+class GpSettings(AnySettings):
     """Hyperparameters of a Gaussian process; the kernel's own are learned."""
 
     kernel: str = Field(
@@ -50,7 +50,7 @@ class GpSettings(Settings):
     iterations: int = Field(150, ge=1, description="most steps of L-BFGS")
 
 
-class GpSampling(Settings):
+class GpSampling(AnySettings):
     """Options of drawing functions."""
 
     points: int = Field(200, ge=1, le=5000, description="how many positions a function is drawn at")
@@ -67,12 +67,12 @@ class Gp(Model):
     are standardised inside (their mean stays fixed) and figures given back in the original unit.
     """
 
-    Settings = GpSettings
-    Sampling = GpSampling
+    Settings: ClassVar = GpSettings
+    Sampling: ClassVar = GpSampling
     consumes = frozenset({Curve})
     likelihood = "exact"
     holds_data = True
-    presets = {
+    presets: ClassVar = {
         "tiny": {"kernel": "rbf(length=span/5) + noise", "restarts": 0, "learn_on": 128},
         "default": {},
         "co2": {
@@ -82,6 +82,10 @@ class Gp(Model):
         },
     }
     paper = "Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, chapters 2, 4 and 5 (MIT Press)"
+
+    settings: GpSettings
+    x: Tensor
+    y: Tensor
 
     def __init__(self, settings: GpSettings, form: Form, condition: Form | None = None) -> None:
         super().__init__(settings, form, condition)
@@ -126,7 +130,7 @@ class Gp(Model):
         """L-BFGS from the kernel's own start and from random ones on a few points; the best goes on with many."""
         variance = float(self.scale.square().mean())
         limits = self.kernel.begin(known, variance)
-        places = [parameter for parameter in limits]
+        places = list(limits)
         bounds = [bound for parameter, bound in limits.items() for _ in range(parameter.numel())]
         low, high = np.asarray(bounds).T
         own = np.concatenate([p.detach().numpy().reshape(-1) for p in places])
@@ -240,8 +244,9 @@ class Gp(Model):
     # ---- drawing functions ----
 
     @torch.no_grad()
-    def sample(self, n: int, options: GpSampling, noise: Noise, condition: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
         """``n`` functions ``[n, m, d + k]``; ``condition`` says where (``[m, d]``, or ``[n, m, d]``)."""
+        assert isinstance(options, GpSampling)
         places = self._positions(condition, options, n)
         white = noise.normal("function", (places.shape[1], self.outputs)).double()
         error = noise.normal("error", (places.shape[1], self.outputs)).double()
@@ -279,8 +284,9 @@ class Gp(Model):
         return (start + share * (stop - start))[None]
 
     @torch.no_grad()
-    def trace(self, options: GpSampling, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
+    def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
         """White noise, the prior function that the kernel makes of it, and what the data leave of that."""
+        assert isinstance(options, GpSampling)
         x = self._positions(condition, options)[0]
         white = noise.normal("function", (len(x), self.outputs)).double()
         error = noise.normal("error", (len(x), self.outputs)).double()

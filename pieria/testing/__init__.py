@@ -18,9 +18,20 @@ from functools import lru_cache
 from pieria import registry
 from pieria.errors import unknown
 from pieria.models.contract import Model
+from pieria.testing.abilities import check_fills, check_latent, check_options, check_streams, check_symbols
 from pieria.testing.cases import CASES, Case, case
-from pieria.testing.checks import CHECKS, Result, Skipped
-from pieria.testing.subject import Subject, fitting
+from pieria.testing.checks import (
+    check_described,
+    check_distribution,
+    check_draws,
+    check_explains,
+    check_learns,
+    check_moves,
+    check_repeats,
+)
+from pieria.testing.refusals import check_refuses
+from pieria.testing.subject import Check, Subject, fitting
+from pieria.testing.verdicts import Result, Skipped
 
 __all__ = [
     "CASES",
@@ -35,6 +46,23 @@ __all__ = [
     "questions",
     "run_checks",
 ]
+
+
+CHECKS: dict[str, Check] = {
+    "described": check_described,
+    "distribution": check_distribution,
+    "draws": check_draws,
+    "learns": check_learns,
+    "repeats": check_repeats,
+    "refuses": check_refuses,
+    "explains": check_explains,
+    "moves": check_moves,
+    "symbols": check_symbols,
+    "streams": check_streams,
+    "options": check_options,
+    "latent": check_latent,
+    "fills": check_fills,
+}
 
 
 def _family(family: type[Model] | str) -> type[Model]:

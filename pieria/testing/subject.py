@@ -59,7 +59,7 @@ class Subject:
 
     @cached_property
     def options(self) -> Settings:
-        """The options under which drawing follows the likelihood: the defaults; for curves, with the error of measurement."""
+        """The options under which drawing follows the likelihood: the defaults; curves with the error of measurement."""
         options = self.model.Sampling.of({})
         return options.changed(noise=True) if "noise" in self.model.Sampling.model_fields else options
 

@@ -5,7 +5,7 @@ chain of order one with Laplace's rule.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class Table(Model):
     Sampling = TableSampling
     consumes = frozenset({Tokens})
     likelihood = "exact"
-    presets = {"tiny": {}, "sure": {"added": 0.01}}
+    presets: ClassVar = {"tiny": {}, "sure": {"added": 0.01}}
     paper = "Laplace 1814, Essai philosophique sur les probabilités"
     reach = 1
 

@@ -44,7 +44,8 @@ def positions(n=17, inputs=1):
         ("periodic(length=1.3, period=2.5)", sk.ExpSineSquared(1.3, 2.5)),
         ("4*rbf(9)*periodic(1.2, season/2) + 2*rational(1, 1)",
          4.0 * sk.RBF(9) * sk.ExpSineSquared(1.2, 1.0) + 2.0 * sk.RationalQuadratic(1, 1)),
-        ("1*(1*rbf(1) + 2*matern32(span/4))*rational(3, 2)", (sk.RBF(1) + 2.0 * sk.Matern(2, nu=1.5)) * sk.RationalQuadratic(3, 2)),
+        ("1*(1*rbf(1) + 2*matern32(span/4))*rational(3, 2)",
+         (sk.RBF(1) + 2.0 * sk.Matern(2, nu=1.5)) * sk.RationalQuadratic(3, 2)),
         ("5 + 1*rbf(1)", 5.0 + 1.0 * sk.RBF(1)),
     ],
 )  # fmt: skip
