@@ -16,6 +16,7 @@ from pieria.data.batch import Batch
 from pieria.errors import TrainingError
 from pieria.models.contract import Model, Phase, Trains
 from pieria.noise import StepNoise, seeded
+from pieria.training.orthogonal import OrthogonalAdamW
 from pieria.training.plan import Plan
 from pieria.training.processes import Processes
 
@@ -44,12 +45,12 @@ class Game:
         }
         self._required = {p: p.requires_grad for p in model.parameters()}
 
-    def _optimiser(self, entries: list[dict[str, Any]]) -> torch.optim.AdamW:
+    def _optimiser(self, entries: list[dict[str, Any]]) -> OrthogonalAdamW:
         plan = self.plan
         own = [
             {**entry, "lr_scale": float(entry.get("lr_scale", 1.0)), "params": list(entry["params"])} for entry in entries
         ]
-        return torch.optim.AdamW(
+        return OrthogonalAdamW(
             [entry for entry in own if entry["params"]],
             lr=plan.rate,
             betas=(plan.beta1, plan.beta2),
