@@ -149,5 +149,5 @@ def audit(
         print_json(found)
         return
     for verdict in found["verdicts"]:
-        print(f"[{verdict['severity']}] {verdict['said']}")
+        print(f"[{verdict['severity']}] {verdict['words']}")
     say(f"All figures: {run / 'audit.json'}; the card: {run / 'card.md'}")
