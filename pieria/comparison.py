@@ -18,7 +18,7 @@ from pieria.settings import Settings
 
 FIRST = ("likeness", "novelty")
 LIKELIHOODS = ("exact", "bound", "estimate", "pseudo")
-COST = ("parameters", "training seconds", "training joules", "sampling speed")
+COST = ("training time", "training energy", "sampling speed", "parameters")
 
 
 @dataclass
@@ -300,7 +300,7 @@ def _samples(entry: Entry) -> str:
 def _quality_against_cost(comparison: Comparison) -> str:
     dots = []
     for entry in comparison.entries:
-        quality, cost = entry.figure("likeness"), entry.figure("training seconds")
+        quality, cost = entry.figure("likeness"), entry.figure("training time")
         if quality and cost and quality["value"] is not None and cost["value"]:
             dots.append(Line(entry.model, [max(cost["value"], 1e-3)], [quality["value"]], dots=True))
     return chart(dots, x="training, seconds", y="likeness: distance to held-out data", log_x=True) + (
