@@ -33,6 +33,14 @@ class Rows(Lazy):
         for values in zip(*columns, strict=True):
             yield dict(zip(names, values, strict=True))
 
+    def digests(self) -> Iterator[bytes]:
+        """Eight bytes for each row, of its values as they stand: for a million rows in a second."""
+        import pandas as pd
+
+        hashes = pd.util.hash_pandas_object(self.frame.astype("string"), index=False).to_numpy(np.uint64)
+        for value in hashes.astype("<u8"):
+            yield value.tobytes()
+
     def __getitem__(self, place):  # type: ignore[no-untyped-def]
         if isinstance(place, slice):
             return Rows(self.frame.iloc[place].reset_index(drop=True), self.kinds)
