@@ -37,7 +37,9 @@ class Rows(Lazy):
         """Eight bytes for each row, of its values as they stand: for a million rows in a second."""
         import pandas as pd
 
-        hashes = pd.util.hash_pandas_object(self.frame.astype("string"), index=False).to_numpy(np.uint64)
+        # columns of mixed kinds cannot be hashed as they are
+        frame = self.frame.astype({name: "string" for name, kind in self.frame.dtypes.items() if kind == object})
+        hashes = pd.util.hash_pandas_object(frame, index=False).to_numpy(np.uint64)
         for value in hashes.astype("<u8"):
             yield value.tobytes()
 
