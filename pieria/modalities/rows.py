@@ -38,7 +38,8 @@ class Rows(Lazy):
         import pandas as pd
 
         # columns of mixed kinds cannot be hashed as they are
-        frame = self.frame.astype({name: "string" for name, kind in self.frame.dtypes.items() if getattr(kind, "kind", "O") == "O"})
+        mixed = [name for name, kind in self.frame.dtypes.items() if getattr(kind, "kind", "O") == "O"]
+        frame = self.frame.astype(dict.fromkeys(mixed, "string"))
         hashes = pd.util.hash_pandas_object(frame, index=False).to_numpy(np.uint64)
         for value in hashes.astype("<u8"):
             yield value.tobytes()
