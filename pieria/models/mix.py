@@ -58,9 +58,13 @@ class Mix(Model):
 
     def __init__(self, settings: Settings, form: Form, condition: Form | None = None) -> None:
         super().__init__(settings, form, condition)
-        said: str = self.settings.parts or ("ngram:tiny,ngram:words" if isinstance(form, Tokens) else "mixture,mixture:independent")
+        said: str = self.settings.parts or (
+            "ngram:tiny,ngram:words" if isinstance(form, Tokens) else "mixture,mixture:independent"
+        )
         self.given = said.lstrip().startswith("[")  # descriptions, of parts that are fitted and whose weights come along
-        parts = [build(part) for part in json.loads(said)] if self.given else [_named(name, form) for name in said.split(",")]
+        parts = (
+            [build(part) for part in json.loads(said)] if self.given else [_named(name, form) for name in said.split(",")]
+        )
         self.blend = Blend(parts, form)
         # true of a part whether it came by description or by name; asked of the family by card and audit
         self.holds_data = any(part.holds_data for part in parts)  # type: ignore[misc]
@@ -144,7 +148,9 @@ class Mix(Model):
             yield from trace_symbols(self, options, noise, condition=condition, look=self._opinions)
             return
         k = int(self._chosen(noise)[0])
-        yield Step(f"part {k + 1} is chosen", note=f"Its weight is {float(self.weights[k]):.3f}.", data={"weights": self.weights})
+        yield Step(
+            f"part {k + 1} is chosen", note=f"Its weight is {float(self.weights[k]):.3f}.", data={"weights": self.weights}
+        )
         part, share = self.blend.parts[k], _Share(noise, k, torch.zeros(1, dtype=torch.int64))
         if isinstance(part, Explains):
             yield from part.trace(part.Sampling(), share, condition)

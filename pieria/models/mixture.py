@@ -44,14 +44,18 @@ class MixtureSettings(Settings):
 
     components: int = Field(50, ge=1, description="simple laws that are mixed; 1 makes all columns independent")
     covariance: Literal["diagonal", "full"] = Field(
-        "diagonal", description="full: the numbers of a component vary together (rows without missing numbers, small pictures)"
+        "diagonal",
+        description="full: the numbers of a component vary together (rows without missing numbers, small pictures)",
     )
     smoothing: float = Field(
         1.0, gt=0, description="each component sees so many items more than it has, which look like the whole data's average"
     )
     restarts: int = Field(3, ge=1, description="starts, of which the one with the best training objective is kept")
     anneal: float = Field(
-        0.3, gt=0, le=1, description="power to which a start first raises its odds, so that answers are blurred; 1 is plain EM"
+        0.3,
+        gt=0,
+        le=1,
+        description="power to which a start first raises its odds, so that answers are blurred; 1 is plain EM",
     )
     iterations: int = Field(100, ge=1, description="passes of plain EM at most")
     tolerance: float = Field(1e-4, ge=0, description="gain in nats an item below which EM stops")
@@ -171,7 +175,9 @@ class Mixture(Model):
     def _spread_out(self, values: Array, codes: Array, start: int) -> Array:
         """k-means++: each next centre is an item, drawn by its squared distance to the nearest; answers ``[item, k]``."""
         centre, spread, _ = self._prior
-        uniform = StepNoise(self.s.first_start, start, "start", 1).uniform("centres", (self.s.components,))[0].double().numpy()
+        uniform = (
+            StepNoise(self.s.first_start, start, "start", 1).uniform("centres", (self.s.components,))[0].double().numpy()
+        )
         nearest, distance = np.zeros(len(codes), np.int64), np.ones(len(codes))
         for k, toss in enumerate(uniform):
             passed = np.cumsum(distance if distance.any() else np.ones_like(distance))

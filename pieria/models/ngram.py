@@ -430,16 +430,16 @@ class Ngram(Model):
         alive = np.arange(n)
         depth, history = np.zeros(n, np.int64), np.zeros(n, np.int64)
         if end is not None:
-            depth, history = self._moved(depth, history, np.full(n, self.form.begin))
+            depth, history = self._moved(depth, history, np.full(n, self.form.begin), np.full(n, -1), history)
         toss = np.empty((n, 0))
         for place in range(length):
             if place % BLOCK == 0:
                 # two single-precision draws make one fine enough to be split at every order it passes
                 pair = noise.uniform("symbol", (min(BLOCK, length - place), 2), step=place // BLOCK).double().numpy()
                 toss = pair[..., 0] + pair[..., 1] * 2.0**-24
-            symbol = self._drawn(depth, history, toss[alive, place % BLOCK], place)
+            symbol, spoke, edge = self._drawn(depth, history, toss[alive, place % BLOCK], place)
             drawn[alive, place] = symbol
-            depth, history = self._moved(depth, history, symbol)
+            depth, history = self._moved(depth, history, symbol, spoke, edge)
             if end is not None:
                 on = symbol != end
                 alive, depth, history = alive[on], depth[on], history[on]
@@ -447,10 +447,13 @@ class Ngram(Model):
                     break
         return torch.from_numpy(drawn)
 
-    def _drawn(self, depth: Array, history: Array, toss: Array, place: int) -> Array:
-        """One symbol after each history (of ``depth`` symbols): the toss falls to this order, or is handed down, rescaled."""
+    def _drawn(self, depth: Array, history: Array, toss: Array, place: int) -> tuple[Array, Array, Array]:
+        """One symbol after each history (of ``depth`` symbols): the toss falls to this order, or is handed down, rescaled.
+
+        Also how long the history was that spoke (-1: the uniform law did), and the place of that n-gram.
+        """
         depth, history, toss = depth.copy(), history.copy(), toss.copy()
-        symbol = np.full(len(toss), -1)
+        symbol, spoke, places = np.full(len(toss), -1), np.full(len(toss), -1), np.full(len(toss), -1)
         add_k = self.settings.smoothing == "add-k"
         if add_k:  # a history that was never seen is not shortened: everything is equally likely
             depth[depth < min(place + (self.form.end is not None), self.reach)] = -1
@@ -463,7 +466,8 @@ class Ngram(Model):
             start = table.first[here[speaks]]
             edge = np.searchsorted(table.summed, table.summed[start] + tossed[speaks], side="right") - 1
             edge = np.clip(edge, start, table.first[here[speaks] + 1] - 1)
-            symbol[rows[speaks]] = table.keys[edge] % self.width
+            spoken = rows[speaks]
+            symbol[spoken], spoke[spoken], places[spoken] = table.keys[edge] % self.width, length, edge
             rest = rows[~speaks]
             toss[rest] = (tossed[~speaks] - (1 - backoff[~speaks])) / backoff[~speaks]
             depth[rows] = -1
@@ -471,15 +475,20 @@ class Ngram(Model):
                 depth[rest], history[rest] = length - 1, table.shorter[here[~speaks]]
         rest = symbol < 0
         symbol[rest] = np.minimum(toss[rest] * self.form.vocabulary, self.form.vocabulary - 1).astype(np.int64)
-        return symbol
+        return symbol, spoke, places
 
-    def _moved(self, depth: Array, history: Array, symbol: Array) -> tuple[Array, Array]:
-        """The longest history seen in counting that ends with ``symbol``, as its length and place."""
+    def _moved(self, depth: Array, history: Array, symbol: Array, spoke: Array, places: Array) -> tuple[Array, Array]:
+        """The longest history seen in counting that ends with ``symbol``, as its length and place.
+
+        It is looked for from the longest down to the one that spoke, whose n-gram is known already.
+        """
         depth, history = depth.copy(), history.copy()
         new_depth, new_history = np.zeros_like(depth), np.zeros_like(history)
         for length in range(self.reach, -1, -1):
             rows = np.flatnonzero(depth == length)
-            found = self._followed(length, history[rows], symbol[rows])
+            found = places[rows]
+            unknown = spoke[rows] != length
+            found[unknown] = self._followed(length, history[rows[unknown]], symbol[rows[unknown]])
             known, lost = rows[found >= 0], rows[found < 0]
             new_depth[known], new_history[known] = length + 1, found[found >= 0]
             history[lost] = self.tables[length].shorter[history[lost]]

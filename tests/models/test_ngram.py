@@ -76,7 +76,10 @@ def test_samples_follow_the_stated_law(smoothing: str) -> None:
     assert seen.sum() == 20_000
     enough = expected >= 5
     pooled = lambda x: np.append(x[enough], x[~enough].sum() + 1e-9)  # noqa: E731
-    assert chisquare(pooled(seen), pooled(expected) * 20_000 / pooled(expected).sum() * pooled(seen).sum() / 20_000).pvalue > 1e-3
+    assert (
+        chisquare(pooled(seen), pooled(expected) * 20_000 / pooled(expected).sum() * pooled(seen).sum() / 20_000).pvalue
+        > 1e-3
+    )
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
