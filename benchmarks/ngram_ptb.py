@@ -1,6 +1,6 @@
 """n-gram, Penn Treebank words: test perplexity with modified Kneser-Ney at orders 2 to 6, and its speed.
 
-Protocol: Mikolov's split, one sentence a line, the closed vocabulary of the training part with ``<unk>`` as an ordinary word,
+Protocol: Mikolov's split, one sentence a line, the closed vocabulary of the training part, ``<unk>`` an ordinary word in it,
 ``</s>`` predicted after each line (82,430 predictions), perplexity a prediction. Goals: KenLM 4cb443e, unpruned.
 """
 

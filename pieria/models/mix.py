@@ -14,12 +14,12 @@ Paper: Jelinek and Mercer (1980), interpolated estimation of Markov source param
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from pieria import forms, registry
+from pieria import registry
 from pieria.data.batch import Batch, mask_after_end
 from pieria.errors import TrainingError, UsageError, unknown
 from pieria.forms import Form, Grid, Row, Tokens
@@ -27,18 +27,19 @@ from pieria.models.contract import Explains, Model, Predicts, ScoresSymbols, Sta
 from pieria.models.weights import build, describe
 from pieria.noise import Noise
 from pieria.sampling.decoding import Decoding, generate, trace_symbols
-from pieria.settings import Field, Settings
+from pieria.settings import Field
+from pieria.settings import Settings as AnySettings
 
 ROUNDS = 500  # of EM on the weights: the objective is concave, so this only bounds the time
 CLOSE = 1e-9  # change of a weight below which EM stops
 
 
-class MixSettings(Settings):
+class MixSettings(AnySettings):
     """Hyperparameters of `Mix`."""
 
     parts: str = Field(
         "",
-        description="families to learn and mix, such as ngram:words,ngram:tiny (family:preset); empty: cheap ones of the form",
+        description="families to learn and mix, as family:preset (ngram:words,ngram:tiny); empty: cheap ones of the form",
     )
 
 
@@ -53,10 +54,12 @@ class Mix(Model):
     Sampling = Decoding
     consumes = frozenset({Tokens, Grid, Row})
     likelihood = "exact"
-    presets = {"tiny": {}, "default": {}}
+    presets: ClassVar = {"tiny": {}, "default": {}}
     paper = "Jelinek and Mercer 1980, Interpolated estimation of Markov source parameters from sparse data"
 
-    def __init__(self, settings: Settings, form: Form, condition: Form | None = None) -> None:
+    settings: MixSettings
+
+    def __init__(self, settings: MixSettings, form: Form, condition: Form | None = None) -> None:
         super().__init__(settings, form, condition)
         said: str = self.settings.parts or (
             "ngram:tiny,ngram:words" if isinstance(form, Tokens) else "mixture,mixture:independent"
@@ -85,7 +88,7 @@ class Mix(Model):
 
     def stages(self) -> list[Stage]:
         """The parts that are not fitted yet, on the training data; then the weights, on the validation data."""
-        unfitted = [] if self.given else list(self.blend.parts)
+        unfitted = [] if self.given else self.blend.models()
         share = 1 / (len(unfitted) + 1)
         learned = [Stage(f"part {k + 1}", part, _same, share) for k, part in enumerate(unfitted)]
         return [*learned, Stage("weights", self.blend, _same, share, split="validation")]
@@ -110,24 +113,25 @@ class Mix(Model):
 
     def logits(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
         """Log-probabilities of the mixed law, float64 ``[batch, time, vocabulary]``."""
-        return self.blend.mixed([_law(part.logits(tokens, condition)) for part in self.blend.predictors()])
+        return self.blend.mixed([_law(part.logits(tokens, condition)) for part in self.blend.models()])
 
     def start(self, n: int, condition: Tensor | None = None) -> list[Any]:
         """One state a part."""
-        return [part.start(n, condition) for part in self.blend.predictors()]
+        return [part.start(n, condition) for part in self.blend.models()]
 
     def step(self, tokens: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
         """Let every part read ``tokens``; the mixed log-odds of what comes next."""
-        read = [part.step(tokens, kept) for part, kept in zip(self.blend.predictors(), state, strict=True)]
+        read = [part.step(tokens, kept) for part, kept in zip(self.blend.models(), state, strict=True)]
         return self.blend.mixed([_law(logits) for logits, _ in read]), [kept for _, kept in read]
 
-    def sample(self, n: int, options: Settings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
         """Symbols are drawn one by one from the mixed law; of other forms a part is chosen for each item and draws it."""
         if isinstance(self.form, Tokens):
+            assert isinstance(options, Decoding)
             return generate(self, n, options, noise, condition=condition)
         chosen = self._chosen(noise)
         items: Tensor | None = None
-        for k, part in enumerate(self.blend.parts):
+        for k, part in enumerate(self.blend.models()):
             rows = (chosen == k).nonzero()[:, 0]
             if len(rows):
                 given = None if condition is None else condition[rows]
@@ -142,23 +146,25 @@ class Mix(Model):
         toss = noise.uniform("part of a mix").double()
         return torch.searchsorted(passed, toss, right=True).clamp(max=len(passed) - 1)
 
-    def trace(self, options: Settings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
+    def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
         """What each part would have said at each symbol; of other forms, which part was chosen and how it drew."""
         if isinstance(self.form, Tokens):
+            assert isinstance(options, Decoding)
             yield from trace_symbols(self, options, noise, condition=condition, look=self._opinions)
             return
         k = int(self._chosen(noise)[0])
         yield Step(
             f"part {k + 1} is chosen", note=f"Its weight is {float(self.weights[k]):.3f}.", data={"weights": self.weights}
         )
-        part, share = self.blend.parts[k], _Share(noise, k, torch.zeros(1, dtype=torch.int64))
+        part, share = self.blend.models()[k], _Share(noise, k, torch.zeros(1, dtype=torch.int64))
+        options = part.Sampling()
         if isinstance(part, Explains):
-            yield from part.trace(part.Sampling(), share, condition)
+            yield from part.trace(options, share, condition)
         else:
-            yield Step("it draws an item", part.sample(1, part.Sampling(), share, condition))
+            yield Step("it draws an item", part.sample(1, options, share, condition))
 
     def _opinions(self, read: Tensor) -> dict[str, Tensor]:
-        laws = [_law(part.logits(read[:, -max(1, part.reach) :]))[0, -1].exp() for part in self.blend.predictors()]
+        laws = [_law(part.logits(read[:, -max(1, part.reach) :]))[0, -1].exp() for part in self.blend.models()]
         return {"odds by part": torch.stack([law.double() for law in laws]), "weights": self.weights}
 
 
@@ -168,7 +174,7 @@ class Blend(Model):
     Settings = MixSettings
     consumes = Mix.consumes
     likelihood = "exact"
-    presets = {"tiny": {}}
+    presets: ClassVar = {"tiny": {}}
     paper = Mix.paper
 
     weights: Tensor
@@ -182,10 +188,10 @@ class Blend(Model):
     @property
     def reach(self) -> int:
         """As far back as the part that reads furthest; 0 for other forms than tokens."""
-        return max(part.reach for part in self.predictors()) if isinstance(self.form, Tokens) else 0
+        return max(part.reach for part in self.models()) if isinstance(self.form, Tokens) else 0
 
-    def predictors(self) -> list[Any]:
-        """The parts, of a mixture of symbols."""
+    def models(self) -> list[Any]:
+        """The parts as what they are (a module list forgets it)."""
         return list(self.parts)
 
     @torch.no_grad()
@@ -217,7 +223,7 @@ class Blend(Model):
     def by_part(self, batch: Batch) -> list[Tensor]:
         """The log-probabilities of each part, float64: of each symbol for `Tokens`, of each item else."""
         found = []
-        for part in self.parts:
+        for part in self.models():
             given = batch
             if batch.context is not None and batch.context.shape[1] > part.reach > 0:
                 given = replace(batch, context=batch.context[:, -part.reach :])
@@ -237,7 +243,7 @@ class Blend(Model):
         log = self.mixed(self.by_part(batch))
         return log.sum(dim=1) if isinstance(self.form, Tokens) else log
 
-    def sample(self, n: int, options: Settings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
         """Not drawn from by itself: `Mix` draws."""
         raise UsageError("the parts of a mixture were asked to draw", "the mixture itself", "Call sample of the Mix")
 

@@ -15,13 +15,13 @@ Papers: Dempster, Laird and Rubin (1977), EM; Arthur and Vassilvitskii (2007), k
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from scipy.linalg import solve_triangular
 from scipy.sparse import csr_array
-from scipy.special import log_softmax, logsumexp, ndtr, softmax
+from scipy.special import logsumexp, ndtr, softmax
 from torch import Tensor
 
 from pieria.data.batch import Batch, check
@@ -29,7 +29,8 @@ from pieria.errors import FormError, TrainingError, UsageError
 from pieria.forms import Form, Grid, Row
 from pieria.models.contract import Model, NoOptions, Step
 from pieria.noise import Noise, StepNoise
-from pieria.settings import Field, Settings
+from pieria.settings import Field
+from pieria.settings import Settings as AnySettings
 
 Array = np.ndarray
 MANY = 32  # ordered levels beyond which a table of odds would have too little data for each entry
@@ -39,7 +40,7 @@ NARROW = 1e-6  # a column that never varies still has this variance: a density n
 STEPS_OF_ANNEALING = 15
 
 
-class MixtureSettings(Settings):
+class MixtureSettings(AnySettings):
     """Hyperparameters of `Mixture`."""
 
     components: int = Field(50, ge=1, description="simple laws that are mixed; 1 makes all columns independent")
@@ -80,7 +81,7 @@ class Mixture(Model):
     consumes = frozenset({Row, Grid})
     likelihood = "exact"
     holds_data = False
-    presets = {
+    presets: ClassVar = {
         "tiny": {"components": 4, "restarts": 2},
         "independent": {"components": 1, "restarts": 1, "anneal": 1.0},
         "default": {},
@@ -88,25 +89,26 @@ class Mixture(Model):
     }
     paper = "Dempster, Laird and Rubin 1977, Maximum likelihood from incomplete data via the EM algorithm"
 
+    settings: MixtureSettings
     log_weights: Tensor
     mean: Tensor
     variance: Tensor
     odds: Tensor
 
-    def __init__(self, settings: Settings, form: Form, condition: Form | None = None) -> None:
+    def __init__(self, settings: MixtureSettings, form: Form, condition: Form | None = None) -> None:
         super().__init__(settings, form, condition)
-        self.s: MixtureSettings = self.settings
         self.numbers, self.codes, self.levels = _columns(form)
-        self.binned = isinstance(form, Grid) and form.levels is not None and form.ordered and form.levels > MANY
+        self.depth = int(self.levels.max()) if len(self.levels) else 0
+        self.binned = isinstance(form, Grid) and form.ordered and self.depth > MANY
         self.flags = _flags(form) if isinstance(form, Row) else {}
-        self.full = self.s.covariance == "full"
+        self.full = self.settings.covariance == "full"
         if self.full and (self.binned or not len(self.numbers) or any(place in self.flags for place in self.numbers)):
             raise UsageError(
                 "covariance=full was asked for data without numbers, with levels, or with missing numbers",
                 "numbers that are all there",
                 "Leave covariance at diagonal",
             )
-        k, wide = self.s.components, len(self.codes) if self.binned else len(self.numbers)
+        k, wide = self.settings.components, len(self.codes) if self.binned else len(self.numbers)
         self.offsets = np.concatenate([[0], np.cumsum(self.levels)]).astype(np.int64)
         self.register_buffer("log_weights", torch.full((k,), -np.log(k), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(wide, k, dtype=torch.float64))
@@ -132,7 +134,7 @@ class Mixture(Model):
             centre, spread = codes.mean(axis=0), np.maximum(codes.var(axis=0), 1 / 12)
         self._prior = (centre, spread, base)
         best: tuple[float, list[float], dict[str, Tensor]] | None = None
-        for start in range(self.s.first_start, self.s.first_start + self.s.restarts):
+        for start in range(self.settings.first_start, self.settings.first_start + self.settings.restarts):
             history = self._climb(values, seen, codes, start)
             if best is None or history[-1] > best[0]:
                 best = (history[-1], history, {name: buffer.clone() for name, buffer in self.named_buffers()})
@@ -146,13 +148,13 @@ class Mixture(Model):
         total = sum(len(batch) for batch in batches())
         if not total:
             raise TrainingError("the mixture was given no items", "at least one", "Give it some data")
-        keep = np.unique(np.linspace(0, total - 1, min(total, self.s.items)).astype(np.int64))
+        keep = np.unique(np.linspace(0, total - 1, min(total, self.settings.items)).astype(np.int64))
         found, begun = [], 0
         for batch in batches():
             self._check(batch.x)
             here = keep[(keep >= begun) & (keep < begun + len(batch))] - begun
             rows = batch.x[torch.from_numpy(here)].cpu().flatten(1).numpy()
-            small = isinstance(self.form, Grid) and self.form.levels is not None and self.form.levels <= 256
+            small = isinstance(self.form, Grid) and 0 < self.depth <= 256
             found.append(rows.astype(np.uint8) if small else rows)
             begun += len(batch)
         return np.concatenate(found)
@@ -160,23 +162,28 @@ class Mixture(Model):
     def _climb(self, values: Array, seen: Array, codes: Array, start: int) -> list[float]:
         """EM from one start; the smoothed objective before each pass of plain EM, and after the last."""
         self._maximise(values, seen, codes, self._spread_out(values, codes, start), first=True)
-        for power in np.geomspace(self.s.anneal, 1, STEPS_OF_ANNEALING, endpoint=False) if self.s.anneal < 1 else ():
+        for power in (
+            np.geomspace(self.settings.anneal, 1, STEPS_OF_ANNEALING, endpoint=False) if self.settings.anneal < 1 else ()
+        ):
             self._maximise(values, seen, codes, softmax(power * self._joint(values, seen, codes), axis=1))
         history: list[float] = []
-        for _ in range(self.s.iterations + 1):
+        for _ in range(self.settings.iterations + 1):
             joint = self._joint(values, seen, codes)
             history.append(float(logsumexp(joint, axis=1).sum()) + self._log_prior())
-            if len(history) > 1 and history[-1] - history[-2] < self.s.tolerance * len(joint):
+            if len(history) > 1 and history[-1] - history[-2] < self.settings.tolerance * len(joint):
                 break
-            if len(history) <= self.s.iterations:
+            if len(history) <= self.settings.iterations:
                 self._maximise(values, seen, codes, softmax(joint, axis=1))
         return history
 
     def _spread_out(self, values: Array, codes: Array, start: int) -> Array:
         """k-means++: each next centre is an item, drawn by its squared distance to the nearest; answers ``[item, k]``."""
-        centre, spread, _ = self._prior
+        spread = self._prior[1]
         uniform = (
-            StepNoise(self.s.first_start, start, "start", 1).uniform("centres", (self.s.components,))[0].double().numpy()
+            StepNoise(self.settings.first_start, start, "start", 1)
+            .uniform("centres", (self.settings.components,))[0]
+            .double()
+            .numpy()
         )
         nearest, distance = np.zeros(len(codes), np.int64), np.ones(len(codes))
         for k, toss in enumerate(uniform):
@@ -189,7 +196,7 @@ class Mixture(Model):
                 apart = (codes != codes[item]).sum(axis=1) + ((values - values[item]) ** 2 / spread).sum(axis=1)
             closer = (apart < distance) | (k == 0)
             nearest[closer], distance = k, np.where(closer, apart, distance)
-        return np.eye(self.s.components)[nearest]
+        return np.eye(self.settings.components)[nearest]
 
     def _joint(self, values: Array, seen: Array, codes: Array) -> Array:
         """``log π_k + log p(x | k)``, ``[item, k]``; numbers count where ``seen``, codes where they are not -1."""
@@ -201,22 +208,22 @@ class Mixture(Model):
             joint -= 0.5 * (values**2 @ precise - 2 * values @ (mean * precise))
             joint -= 0.5 * seen @ (mean**2 * precise + np.log(2 * np.pi / precise))
         for block in self._blocks(len(codes)):
-            table = self._bins(block)[0].reshape(-1, self.s.components) if self.binned else self._cells(block)
+            table = self._bins(block)[0].reshape(-1, self.settings.components) if self.binned else self._cells(block)
             joint += self._indicator(codes, block) @ table
         return joint
 
     def _maximise(self, values: Array, seen: Array, codes: Array, answers: Array, first: bool = False) -> None:
         """Fit each component to the items that it answers for (``[item, k]``) and to the average ones of smoothing."""
-        extra = self.s.smoothing
+        extra = self.settings.smoothing
         centre, spread, base = self._prior
-        share = (answers.sum(axis=0) + extra) / (len(answers) + extra * self.s.components)
+        share = (answers.sum(axis=0) + extra) / (len(answers) + extra * self.settings.components)
         self.log_weights.copy_(torch.from_numpy(np.log(share)))
         if len(self.numbers):
             count = seen.T @ answers + extra
             mean = (values.T @ answers + extra * centre[:, None]) / count
             self.mean.copy_(torch.from_numpy(mean))
             if self.full:
-                for k in range(self.s.components):
+                for k in range(self.settings.components):
                     apart, away = values - mean[:, k], mean[:, k] - centre
                     scatter = (apart * answers[:, k, None]).T @ apart + extra * (np.outer(away, away) + np.diag(spread))
                     self.variance[k] = torch.from_numpy(scatter / count[0, k])
@@ -227,7 +234,7 @@ class Mixture(Model):
         for block in self._blocks(len(codes)):
             counts = self._indicator(codes, block).T @ answers  # [cell, k]
             if self.binned:
-                self._maximise_bins(block, counts.reshape(-1, self.form.levels, self.s.components), first)
+                self._maximise_bins(block, counts.reshape(-1, self.depth, self.settings.components), first)
                 continue
             place = slice(self.offsets[block.start], self.offsets[block.stop])
             counts = counts + extra * base[place, None]
@@ -242,7 +249,7 @@ class Mixture(Model):
         mean, variance = self.mean.numpy(), self.variance.numpy()
         if self.full:
             away = mean - centre[:, None]
-            for k in range(self.s.components):
+            for k in range(self.settings.components):
                 whole = np.outer(away[:, k], away[:, k]) + np.diag(spread)
                 prior -= 0.5 * (np.linalg.slogdet(variance[k])[1] + np.trace(np.linalg.solve(variance[k], whole)))
         elif len(mean):
@@ -250,7 +257,7 @@ class Mixture(Model):
             prior -= 0.5 * float((np.log(variance) + away / variance).sum())
         if len(self.odds):
             prior += float((base[:, None] * self.odds.numpy()).sum())
-        return self.s.smoothing * prior
+        return self.settings.smoothing * prior
 
     # ---- many ordered levels: a Gaussian seen through bins ------------------------------------------------------------
 
@@ -259,7 +266,7 @@ class Mixture(Model):
         the first two moments, in standard units, of the number that it hides there.
         """
         mean, deviation = self.mean.numpy()[block, None, :], np.sqrt(self.variance.numpy()[block, None, :])
-        edges = (np.arange(1, self.form.levels)[None, :, None] - 0.5 - mean) / deviation
+        edges = (np.arange(1, self.depth)[None, :, None] - 0.5 - mean) / deviation
         density = np.exp(-0.5 * edges**2) / np.sqrt(2 * np.pi)
         pad = [(0, 0), (1, 1), (0, 0)]
         below = np.pad(ndtr(edges), pad, constant_values=((0, 0), (0, 1), (0, 0)))
@@ -267,7 +274,7 @@ class Mixture(Model):
         # in the right tail the difference of what lies above is exact, in the left tail that of what lies below
         mass = np.where(below[:, :-1] > 0.5, above[:, :-1] - above[:, 1:], below[:, 1:] - below[:, :-1])
         heard = (1 - STRAY) * mass
-        odds = heard + STRAY / self.form.levels
+        odds = heard + STRAY / self.depth
         density, slope = np.pad(density, pad), np.pad(edges * density, pad)
         safe = np.maximum(mass, 1e-290)
         first = np.where(mass > 1e-290, (density[:, :-1] - density[:, 1:]) / safe, 0.0)
@@ -276,10 +283,10 @@ class Mixture(Model):
 
     def _maximise_bins(self, block: slice, counts: Array, first_time: bool) -> None:
         """Exact EM for the number hidden behind each level: its expected moments stand in for it."""
-        centre, spread = (part[block, None] for part in self._prior[:2])
-        extra = self.s.smoothing
+        centre, spread = self._prior[0][block, None], self._prior[1][block, None]
+        extra = self.settings.smoothing
         if first_time:
-            level = np.arange(self.form.levels)[None, :, None]
+            level = np.arange(self.depth)[None, :, None]
             total = counts.sum(axis=1) + extra
             mean = ((counts * level).sum(axis=1) + extra * centre) / total
             scatter = (counts * (level - mean[:, None, :]) ** 2).sum(axis=1)
@@ -311,7 +318,7 @@ class Mixture(Model):
     def _blocks(self, count: int) -> Iterator[slice]:
         """Runs of code columns small enough to be worked on at once."""
         if len(self.codes):
-            cost = int(self.levels.max()) * (self.s.components if self.binned else 1) + count
+            cost = int(self.levels.max()) * (self.settings.components if self.binned else 1) + count
             width = max(1, AT_ONCE // cost)
             for begin in range(0, len(self.codes), width):
                 yield slice(begin, min(begin + width, len(self.codes)))
@@ -333,11 +340,11 @@ class Mixture(Model):
 
     def _gaussians(self, values: Array, seen: Array) -> Array:
         """Log-density under each full Gaussian of the numbers that are seen, ``[item, k]``."""
-        found = np.zeros((len(values), self.s.components))
+        found = np.zeros((len(values), self.settings.components))
         patterns, which = np.unique(seen > 0, axis=0, return_inverse=True)
         for number, there in enumerate(patterns):
             rows = which.reshape(-1) == number
-            for k in range(self.s.components):
+            for k in range(self.settings.components):
                 factor = np.linalg.cholesky(self.variance.numpy()[k][np.ix_(there, there)])
                 apart = solve_triangular(factor, (values[rows][:, there] - self.mean.numpy()[there, k]).T, lower=True)
                 found[rows, k] = -0.5 * ((apart**2).sum(axis=0) + there.sum() * np.log(2 * np.pi))
@@ -360,11 +367,11 @@ class Mixture(Model):
         self._check(batch.x)
         return torch.from_numpy(logsumexp(self._joint(*self._split(batch.x.cpu().flatten(1).numpy())), axis=1))
 
-    def sample(self, n: int, options: Settings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
         """Draw a component for each item, then its values."""
         return self._draw(self._component(np.tile(self.log_weights.numpy(), (n, 1)), noise), noise)
 
-    def fill(self, x: Tensor, mask: Tensor, options: Settings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+    def fill(self, x: Tensor, mask: Tensor, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
         """``x`` with everything redrawn where ``mask`` is False, from the law given what is there."""
         self._check(x)
         items, known = x.cpu().flatten(1).numpy(), mask.cpu().flatten(1).numpy().copy()
@@ -376,7 +383,7 @@ class Mixture(Model):
     def _component(self, joint: Array, noise: Noise) -> Array:
         passed = np.cumsum(softmax(joint, axis=1), axis=1)
         toss = noise.uniform("component").double().numpy()
-        return np.minimum((toss[:, None] >= passed).sum(axis=1), self.s.components - 1)
+        return np.minimum((toss[:, None] >= passed).sum(axis=1), self.settings.components - 1)
 
     def _draw(self, component: Array, noise: Noise, items: Array | None = None, known: Array | None = None) -> Tensor:
         """Items of these components; what is ``known`` stays as it is."""
@@ -389,8 +396,8 @@ class Mixture(Model):
             normal = noise.normal("number", (width,)).double().numpy()
             hidden = self.mean.numpy()[:, component].T + np.sqrt(self.variance.numpy()[:, component].T) * normal
             stray = noise.uniform("stray", (width,)).double().numpy() / STRAY
-            anywhere = np.floor(stray * self.form.levels)
-            drawn = np.where(stray < 1, anywhere, np.clip(np.rint(hidden), 0, self.form.levels - 1))
+            anywhere = np.floor(stray * self.depth)
+            drawn = np.where(stray < 1, anywhere, np.clip(np.rint(hidden), 0, self.depth - 1))
         elif len(self.codes):
             toss = noise.uniform("code", (len(self.codes),)).double().numpy()
             for j, place in enumerate(self.codes):
@@ -424,7 +431,7 @@ class Mixture(Model):
                 drawn[row, ~there] = middle + np.linalg.cholesky(spread) @ normal[row, ~there]
         return drawn
 
-    def trace(self, options: Settings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
+    def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
         """A component is chosen; what is typical of it; a draw from it."""
         weights = self.log_weights.exp()
         component = self._component(self.log_weights.numpy()[None, :], noise)
@@ -441,7 +448,7 @@ class Mixture(Model):
         """A component's means and most probable codes, as one item."""
         item = np.zeros((1, len(self.numbers) + len(self.codes)))
         if self.binned:
-            item[0] = np.clip(np.rint(self.mean.numpy()[:, k]), 0, self.form.levels - 1)
+            item[0] = np.clip(np.rint(self.mean.numpy()[:, k]), 0, self.depth - 1)
         else:
             item[0, self.numbers] = self.mean.numpy()[:, k]
             item[0, self.codes] = [self._cells(slice(j, j + 1))[:, k].argmax() for j in range(len(self.codes))]

@@ -17,19 +17,20 @@ Papers: Chen and Goodman (1999), modified Kneser-Ney with three discounts an ord
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pieria.data.batch import Batch, check, mask_after_end
-from pieria.errors import FormError, TrainingError
+from pieria.errors import TrainingError
 from pieria.forms import Form, Tokens
 from pieria.models.contract import Model, Step
 from pieria.noise import Noise
 from pieria.sampling.decoding import Decoding, generate
-from pieria.settings import Field, Settings
+from pieria.settings import Field
+from pieria.settings import Settings as AnySettings
 
 Array = np.ndarray
 AT_ONCE = 1 << 20  # symbols counted or scored together, and odds held while a row of them is made: bounds memory
@@ -106,7 +107,7 @@ def adjusted(grams: list[Grams], width: int) -> list[Array]:
 
 
 def discounts(counts: Array) -> Array:
-    """What is taken from counts of 0, 1, 2 and 3 or more: ``D(j) = j - (j + 1) · Y · n(j+1) / n(j)``, ``Y = n1/(n1 + 2 n2)``.
+    """What is taken from counts of 0, 1, 2 and 3 or more: ``D(j) = j - (j + 1) Y n(j+1) / n(j)``, ``Y = n1/(n1 + 2 n2)``.
 
     ``n(j)`` is how many n-grams have count j. Where the data are too few for that, one half of each count.
     """
@@ -146,7 +147,7 @@ def _real(counted: Array) -> tuple[Array, Array]:
     return real, np.broadcast_to(np.arange(counted.shape[1]), counted.shape)
 
 
-class NgramSettings(Settings):
+class NgramSettings(AnySettings):
     """Hyperparameters of `Ngram`."""
 
     order: int = Field(5, ge=1, le=32, description="symbols in the longest n-gram: order - 1 are read, one is predicted")
@@ -173,7 +174,7 @@ class Ngram(Model):
     consumes = frozenset({Tokens})
     likelihood = "exact"
     holds_data = False
-    presets = {
+    presets: ClassVar = {
         "tiny": {"order": 3},
         "words": {"order": 5},
         "characters": {"order": 7},
@@ -182,9 +183,11 @@ class Ngram(Model):
     }
     paper = "Chen and Goodman 1999, An empirical study of smoothing techniques for language modeling"
 
-    def __init__(self, settings: Settings, form: Form, condition: Form | None = None) -> None:
+    form: Tokens
+    settings: NgramSettings
+
+    def __init__(self, settings: NgramSettings, form: Form, condition: Form | None = None) -> None:
         super().__init__(settings, form, condition)
-        self.form: Tokens = self.form
         self.order = self.settings.order
         self.width = self.form.vocabulary + 1  # `begin` is one more id: it may be read, never follows anything
         for length in range(1, self.order + 1):
@@ -248,11 +251,11 @@ class Ngram(Model):
         return tokens, counted
 
     def _grams(self) -> list[Grams]:
-        if not len(self.keys_1):
-            return []
         names = ("keys", "count", "suffix")
+        if not self.get_buffer("keys_1").numel():
+            return []
         return [
-            Grams(*(getattr(self, f"{name}_{length}").cpu().numpy() for name in names))
+            Grams(*(self.get_buffer(f"{name}_{length}").cpu().numpy() for name in names))
             for length in range(1, self.order + 1)
         ]
 
@@ -420,8 +423,9 @@ class Ngram(Model):
 
     # ---- drawing -----------------------------------------------------------------------------------------------------
 
-    def sample(self, n: int, options: Settings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
         """Draw ``n`` items, long ``[n, length]``; without truncation by walking down the orders, for all items at once."""
+        assert isinstance(options, Decoding)
         if options.changed(length=None) != Decoding():
             return generate(self, n, options, noise)
         end = self.form.end
@@ -501,10 +505,10 @@ class Ngram(Model):
 
     def _suffix(self, places: Array) -> Array:
         """The longest n-grams without their oldest symbol: the histories that they leave behind."""
-        suffix: Tensor = getattr(self, f"suffix_{self.order}")
-        return suffix.cpu().numpy()[places]
+        shorter: Array = self.get_buffer(f"suffix_{self.order}").cpu().numpy()
+        return shorter[places]
 
-    def trace(self, options: Settings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
+    def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
         """At each symbol: the odds that it had by each length of history, and which length spoke for it."""
         x = self.sample(1, options, noise, condition)
         tokens = torch.cat([torch.full((1, 1), self.form.begin), x], dim=1)
