@@ -155,7 +155,7 @@ class Scorecard:
 def plain(value: float | None) -> str:
     """A number as a person reads it: four significant digits, thousands with commas.
 
-    >>> plain(0.012345), plain(12345.6), plain(3.0), plain(None)
+    >>> plain(0.012341), plain(12345.6), plain(3.0), plain(None)
     ('0.01234', '12,346', '3', '–')
     """
     if value is None or math.isnan(value):

@@ -7,7 +7,7 @@ import importlib
 from pathlib import Path
 
 from pieria.data import catalogue
-from pieria.errors import DataError, UsageError, unknown
+from pieria.errors import DataError, PieriaError, UsageError, unknown
 from pieria.modalities.contract import Modality
 
 HOME = Path(__file__).parent
@@ -28,6 +28,13 @@ def load(name: str) -> type[Modality]:
     return found
 
 
+def missing(path: Path) -> PieriaError:
+    """The error for data that are neither a path nor a known name: with the nearest names if it looks like a name."""
+    if not path.suffix and len(path.parts) == 1:
+        return unknown("data set", str(path), catalogue.entries(), "And there is no file of that name here")
+    return DataError(f"{path} does not exist", "a path, or a name that 'pieria data' lists", "Check the path")
+
+
 def find(path: Path, as_: str | None = None, column: str | None = None) -> tuple[str, str]:
     """The name of the modality that reads ``path``, and why: "told", or the reason that the modality gives.
 
@@ -37,7 +44,7 @@ def find(path: Path, as_: str | None = None, column: str | None = None) -> tuple
         load(as_)  # an unknown name is refused before anything is opened
         return as_, "told"
     if not path.exists():
-        raise DataError(f"{path} does not exist", "a file or a folder", "Check the path")
+        raise missing(path)
     sniffed = {name: load(name).sniff(path, column) for name in MODALITIES}
     ranked = sorted(sniffed, key=lambda name: -sniffed[name].confidence)
     best = ranked[0]

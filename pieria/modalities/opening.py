@@ -141,9 +141,7 @@ def open_data(
     except OSError as error:
         raise fingerprint.unreadable(path, error) from None
     if not there:
-        if isinstance(data, str) and not path.suffix and len(path.parts) == 1:
-            raise unknown("data set", data, catalogue.entries(), "And there is no file of that name here")
-        raise DataError(f"{path} does not exist", "a path, or a name that 'pieria data' lists", "Check the path")
+        raise finding.missing(path)
     if empty:
         raise DataError(f"{path} is empty", "a file or a folder with data", "Check that it was written")
     inside = _inside(path)
