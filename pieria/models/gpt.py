@@ -16,7 +16,6 @@ rotary positions, Su et al. 2021, arXiv 2104.09864; grouped queries, Ainslie et 
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -30,6 +29,7 @@ from pieria.errors import FormError, UsageError
 from pieria.forms import Form, Label, Tokens
 from pieria.layers.attention import Attention, rotary_table
 from pieria.layers.norms import norm
+from pieria.layers.precision import Precision, products
 from pieria.losses.symbols import cross_entropy, symbol_log_prob
 from pieria.models.contract import Losses, Model, Phase, Step
 from pieria.noise import Noise
@@ -58,7 +58,7 @@ class GPTSettings(AnySettings):
     bias: bool = Field(False, description="biases in linear layers and normalisations")
     tied: bool = Field(True, description="the input's vectors are also the output's")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of features left out at random in training")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Precision = Field(
         "auto", description="of matrix products in training; auto is bfloat16 where the processor multiplies it natively"
     )
 
@@ -291,15 +291,9 @@ class GPT(Model):
         if self.form.end is None:
             starts = noise.uniform("beginning").to(before.device) < BEGINNINGS
             before = before.masked_fill(starts[:, None], self.form.begin)
-        with self._products(batch.x.device):
+        with products(self.settings.precision, batch.x.device):
             logits = self.logits(torch.cat([before, batch.x[:, :-1]], dim=1), batch.condition)
         return cross_entropy(logits.float(), batch.x, batch.mask)
-
-    def _products(self, device: torch.device) -> AbstractContextManager[Any]:
-        """The precision of matrix products in training."""
-        precision = self.settings.precision
-        wanted = multiplies_bfloat16(device) if precision == "auto" else precision == "bfloat16"
-        return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()
 
     # ---- scoring
 
@@ -414,15 +408,6 @@ class GPT(Model):
             return {"attention": torch.stack(maps), "read": read[0]}
 
         yield from trace_symbols(self, options, noise, condition=condition, look=attention)
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether products of bfloat16 matrices are native to this device, and so several times faster."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        return bool(torch.cpu._is_amx_tile_supported())
-    return False
 
 
 MODEL = GPT

@@ -29,6 +29,7 @@ from pieria.layers import grids
 from pieria.layers.convolution import Decoder, Encoder
 from pieria.layers.labels import Labels
 from pieria.layers.mlp import MLP
+from pieria.layers.precision import Precision, products
 from pieria.layers.rows import RowEncoding
 from pieria.losses.observation import Mixed, Observation, over_grid
 from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
@@ -56,6 +57,9 @@ class VAESettings(AnySettings):
     draws: int = Field(1, ge=1, description="codes drawn for each item in training; more than 1 is the IWAE bound")
     importance: int = Field(16, ge=1, description="importance samples in log_prob; 1 is the evidence lower bound")
     modes: int = Field(16, ge=1, description="rows: bumps that the law of a number is made of; 1 is a single Gaussian")
+    precision: Precision = Field(
+        "auto", description="of matrix products in training; auto is bfloat16 where the processor multiplies it natively"
+    )
 
 
 class VAESampling(AnySettings):
@@ -84,7 +88,7 @@ class VAE(Model):
     conditions = frozenset({Label})
     likelihood: ClassVar[Likelihood] = "bound"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "tiny": {"network": "mlp", "latent": 2, "widths": (32,), "modes": 4},
+        "tiny": {"network": "mlp", "latent": 2, "widths": (32,), "modes": 4, "precision": "float32"},
         "mlp": {"network": "mlp", "latent": 50, "widths": (500, 500)},
         "convolution": {"network": "convolution", "latent": 64, "channels": 256},
         "disentangled": {"latent": 10, "beta": 4.0},
@@ -187,11 +191,13 @@ class VAE(Model):
     def loss(self, batch: Batch, noise: Noise) -> Losses:
         """The negative evidence lower bound: nats to write the item back, plus β times the nats that its code says."""
         labels = self.labels(batch.condition, len(batch))
-        mean, deviation = self.infer(batch.x, labels)
         k, beta = self.settings.draws, self.settings.beta
-        away = noise.normal("z", (k, self.settings.latent)).to(mean)
-        z = mean[:, None] + deviation[:, None] * away  # [batch, draw, latent]
-        written = self.observation.log_prob(self.generate(z, labels), batch.x)  # [batch, draw]
+        with products(self.settings.precision, batch.x.device):
+            mean, deviation = (part.float() for part in self.infer(batch.x, labels))
+            away = noise.normal("z", (k, self.settings.latent)).to(mean)
+            z = mean[:, None] + deviation[:, None] * away  # [batch, draw, latent]
+            raw = self.generate(z, labels).float()
+        written = self.observation.log_prob(raw, batch.x)  # [batch, draw]
         kl = 0.5 * (mean.square() + deviation.square() - 1 - 2 * deviation.log()).sum(dim=1)
         if k == 1:
             loss = (beta * kl - written[:, 0]).mean()
