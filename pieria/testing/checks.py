@@ -243,10 +243,15 @@ def check_repeats(subject: Subject) -> None:
             alike(single, subject.log_prob(some), "log_prob item by item, against all at once")
     if subject.case.name == fitting(subject.family)[0]:
         _same_elsewhere(subject, first)
+    held = subject.case.validation if isinstance(subject.model, Learns) else None  # a stage may learn from it
     if subject.estimates:
-        same(subject.draw(8, seed=3, model=subject.learned_from(subject.case.train)), first, "a model learned again")
+        same(
+            subject.draw(8, seed=3, model=subject.learned_from(subject.case.train, validation=held)),
+            first,
+            "a model learned again",
+        )
     else:
-        twice = [subject.learned_from(subject.case.train, steps=5).state_dict() for _ in range(2)]
+        twice = [subject.learned_from(subject.case.train, steps=5, validation=held).state_dict() for _ in range(2)]
         for name, tensor in twice[0].items():
             expect(torch.equal(tensor, twice[1][name]), f"other weights {name} from the same seed", "the same bits")
 
