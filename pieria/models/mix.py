@@ -31,6 +31,12 @@ from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
 
 ROUNDS = 500  # of EM on the weights: the objective is concave, so this only bounds the time
+CHEAP = {  # what is mixed where no parts are named, by form and preset
+    ("tokens", ""): "ngram:words,ngram:tiny",
+    ("tokens", "tiny"): "ngram:tiny,ngram:bigram",
+    **{(form, ""): "mixture,mixture:independent" for form in ("grid", "row")},
+    **{(form, "tiny"): "mixture:tiny,mixture:independent" for form in ("grid", "row")},
+}
 CLOSE = 1e-9  # change of a weight below which EM stops
 
 
@@ -39,7 +45,7 @@ class MixSettings(AnySettings):
 
     parts: str = Field(
         "",
-        description="families to learn and mix, as family:preset (ngram:words,ngram:tiny); empty: cheap ones of the form",
+        description="families to learn and mix, as ngram:words,ngram:tiny (family:preset); empty or tiny: cheap ones",
     )
 
 
@@ -47,29 +53,34 @@ class Mix(Model):
     """A weighted mixture of models with exact likelihoods over one form.
 
     Make one of fitted models with `Mix.of`; ``stages`` then has the weights alone left to learn. Made from names, it first
-    learns each part on the training data.
+    learns each part on the training data. Over `Tokens` it is a `MixOfSymbols`, which can do all that predicting allows.
     """
 
     Settings = MixSettings
-    Sampling = Decoding
     consumes = frozenset({Tokens, Grid, Row})
     likelihood = "exact"
-    presets: ClassVar = {"tiny": {}, "default": {}}
+    presets: ClassVar = {"tiny": {"parts": "tiny"}, "default": {}}
     paper = "Jelinek and Mercer 1980, Interpolated estimation of Markov source parameters from sparse data"
 
     settings: MixSettings
 
+    def __new__(cls, *given: Any, **named: Any) -> "Mix":
+        """An ability is asked for by type, so what can predict symbols is a type of its own."""
+        form = named.get("form", given[1] if len(given) > 1 else None)  # copying gives nothing, to the type that it has
+        mix: Mix = super().__new__(MixOfSymbols if isinstance(form, Tokens) else cls)
+        return mix
+
     def __init__(self, settings: MixSettings, form: Form, condition: Form | None = None) -> None:
         super().__init__(settings, form, condition)
-        said: str = self.settings.parts or (
-            "ngram:tiny,ngram:words" if isinstance(form, Tokens) else "mixture,mixture:independent"
-        )
+        said = settings.parts
+        if said in ("", "tiny"):
+            said = CHEAP[type(form).kind, said]
         self.given = said.lstrip().startswith("[")  # descriptions, of parts that are fitted and whose weights come along
         parts = (
             [build(part) for part in json.loads(said)] if self.given else [_named(name, form) for name in said.split(",")]
         )
         self.blend = Blend(parts, form)
-        # true of a part whether it came by description or by name; asked of the family by card and audit
+        # as true of a mixture as of its parts; card and audit ask it of the model
         self.holds_data = any(part.holds_data for part in parts)  # type: ignore[misc]
 
     @classmethod
@@ -82,7 +93,8 @@ class Mix(Model):
         """
         _check(parts)
         shortest = min(parts, key=lambda part: part.form.length if isinstance(part.form, Tokens) else 0)
-        mix = cls(MixSettings(parts=json.dumps([describe(part) for part in parts])), shortest.form)
+        described = json.dumps([describe(part) for part in parts])
+        mix = cls(MixSettings(parts=described), shortest.form, parts[0].condition)
         mix.blend.parts = nn.ModuleList(parts)
         return mix
 
@@ -98,14 +110,53 @@ class Mix(Model):
         """How much each part is believed, float64 ``[part]``."""
         return self.blend.weights
 
+    def log_prob(self, batch: Batch) -> Tensor:
+        """Nats of each item, float64 ``[batch]``."""
+        return self.blend.log_prob(batch)
+
+    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+        """A part is chosen for each item and draws it; over tokens, see `MixOfSymbols`."""
+        del options
+        chosen = self._chosen(noise)
+        items: Tensor | None = None
+        for k, part in enumerate(self.blend.models()):
+            rows = (chosen == k).nonzero()[:, 0]
+            if len(rows):
+                given = None if condition is None else condition[rows]
+                drawn = part.sample(len(rows), part.Sampling(), _Share(noise, k, rows), given)
+                items = drawn.new_empty(n, *drawn.shape[1:]) if items is None else items
+                items[rows] = drawn
+        assert items is not None
+        return items
+
+    def _chosen(self, noise: Noise) -> Tensor:
+        passed = self.weights.cpu().cumsum(dim=0)
+        toss = noise.uniform("part of a mix").double()
+        return torch.searchsorted(passed, toss, right=True).clamp(max=len(passed) - 1)
+
+    def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
+        """Which part was chosen, and how it drew."""
+        del options
+        k = int(self._chosen(noise)[0])
+        said = f"Its weight is {float(self.weights[k]):.3f}."
+        yield Step(f"part {k + 1} is chosen", note=said, data={"weights": self.weights})
+        part, share = self.blend.models()[k], _Share(noise, k, torch.zeros(1, dtype=torch.int64))
+        own = part.Sampling()
+        if isinstance(part, Explains):
+            yield from part.trace(own, share, condition)
+        else:
+            yield Step("it draws an item", part.sample(1, own, share, condition))
+
+
+class MixOfSymbols(Mix):
+    """A mixture over `Tokens`: the laws of the next symbol are mixed at every step."""
+
+    Sampling = Decoding
+
     @property
     def reach(self) -> int:
         """As far back as the part that reads furthest."""
         return self.blend.reach
-
-    def log_prob(self, batch: Batch) -> Tensor:
-        """Nats of each item, float64 ``[batch]``."""
-        return self.blend.log_prob(batch)
 
     def symbol_log_prob(self, batch: Batch) -> Tensor:
         """Nats of each symbol, float64 ``[batch, time]``."""
@@ -125,43 +176,14 @@ class Mix(Model):
         return self.blend.mixed([_law(logits) for logits, _ in read]), [kept for _, kept in read]
 
     def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
-        """Symbols are drawn one by one from the mixed law; of other forms a part is chosen for each item and draws it."""
-        if isinstance(self.form, Tokens):
-            assert isinstance(options, Decoding)
-            return generate(self, n, options, noise, condition=condition)
-        chosen = self._chosen(noise)
-        items: Tensor | None = None
-        for k, part in enumerate(self.blend.models()):
-            rows = (chosen == k).nonzero()[:, 0]
-            if len(rows):
-                given = None if condition is None else condition[rows]
-                drawn = part.sample(len(rows), part.Sampling(), _Share(noise, k, rows), given)
-                items = drawn.new_empty(n, *drawn.shape[1:]) if items is None else items
-                items[rows] = drawn
-        assert items is not None
-        return items
-
-    def _chosen(self, noise: Noise) -> Tensor:
-        passed = self.weights.cpu().cumsum(dim=0)
-        toss = noise.uniform("part of a mix").double()
-        return torch.searchsorted(passed, toss, right=True).clamp(max=len(passed) - 1)
+        """Symbols are drawn one by one from the mixed law."""
+        assert isinstance(options, Decoding)
+        return generate(self, n, options, noise, condition=condition)
 
     def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
-        """What each part would have said at each symbol; of other forms, which part was chosen and how it drew."""
-        if isinstance(self.form, Tokens):
-            assert isinstance(options, Decoding)
-            yield from trace_symbols(self, options, noise, condition=condition, look=self._opinions)
-            return
-        k = int(self._chosen(noise)[0])
-        yield Step(
-            f"part {k + 1} is chosen", note=f"Its weight is {float(self.weights[k]):.3f}.", data={"weights": self.weights}
-        )
-        part, share = self.blend.models()[k], _Share(noise, k, torch.zeros(1, dtype=torch.int64))
-        options = part.Sampling()
-        if isinstance(part, Explains):
-            yield from part.trace(options, share, condition)
-        else:
-            yield Step("it draws an item", part.sample(1, options, share, condition))
+        """What each part would have said at each symbol, and what was drawn from both together."""
+        assert isinstance(options, Decoding)
+        yield from trace_symbols(self, options, noise, condition=condition, look=self._opinions)
 
     def _opinions(self, read: Tensor) -> dict[str, Tensor]:
         laws = [_law(part.logits(read[:, -max(1, part.reach) :]))[0, -1].exp() for part in self.blend.models()]

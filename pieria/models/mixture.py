@@ -216,7 +216,8 @@ class Mixture(Model):
         """Fit each component to the items that it answers for (``[item, k]``) and to the average ones of smoothing."""
         extra = self.settings.smoothing
         centre, spread, base = self._prior
-        share = (answers.sum(axis=0) + extra) / (len(answers) + extra * self.settings.components)
+        # one lot of average items for all weights together, so that components that answer for nothing fade away
+        share = (answers.sum(axis=0) + extra / self.settings.components) / (len(answers) + extra)
         self.log_weights.copy_(torch.from_numpy(np.log(share)))
         if len(self.numbers):
             count = seen.T @ answers + extra
@@ -245,7 +246,7 @@ class Mixture(Model):
     def _log_prior(self) -> float:
         """What smoothing adds to the log-likelihood: the average items' expected log-probability under each component."""
         centre, spread, base = self._prior
-        prior = self.log_weights.sum().item()
+        prior = self.log_weights.mean().item()
         mean, variance = self.mean.numpy(), self.variance.numpy()
         if self.full:
             away = mean - centre[:, None]

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from pieria.data.batch import Batch, check, mask_after_end
-from pieria.errors import TrainingError
+from pieria.errors import FormError, TrainingError
 from pieria.forms import Form, Tokens
 from pieria.models.contract import Model, Step
 from pieria.noise import Noise
@@ -147,6 +147,10 @@ def _real(counted: Array) -> tuple[Array, Array]:
     return real, np.broadcast_to(np.arange(counted.shape[1]), counted.shape)
 
 
+def _has_context(batch: Batch) -> bool:
+    return batch.context is not None and batch.context.shape[1] > 0
+
+
 class NgramSettings(AnySettings):
     """Hyperparameters of `Ngram`."""
 
@@ -232,7 +236,7 @@ class Ngram(Model):
         """A batch as flat symbols, which of them count, and how many of their own sequence stand before each."""
         tokens, counted = self._read(batch)
         real, before = _real(counted)
-        if batch.context is None and self.form.end is None:
+        if not _has_context(batch) and self.form.end is None:
             # a stream begins once: what one text happens to begin with is no law of beginnings
             real, before = real[:, 1:], before[:, 1:] - 1
             tokens, counted = tokens[:, 1:], counted[:, 1:]
@@ -241,8 +245,14 @@ class Ngram(Model):
     def _read(self, batch: Batch) -> tuple[Array, Array]:
         """What stands before ``batch.x`` and ``batch.x`` itself, ``[batch, before + time]``, and where symbols count."""
         check(self.form, batch.x)
+        if self.form.end is not None and batch.x.shape[1] > self.form.length:
+            raise FormError(
+                f"items of {batch.x.shape[1]} symbols",
+                f"at most {self.form.length}",
+                "Cut them, or fit to a form with longer items",
+            )
         mask = mask_after_end(batch.x, self.form.end) if batch.mask is None else batch.mask
-        if batch.context is None:
+        if batch.context is None or not _has_context(batch):
             context = torch.full((len(batch), 1), self.form.begin)
         else:
             context = batch.context[:, batch.context.shape[1] - min(self.reach, batch.context.shape[1]) :]
@@ -426,7 +436,8 @@ class Ngram(Model):
     def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
         """Draw ``n`` items, long ``[n, length]``; without truncation by walking down the orders, for all items at once."""
         assert isinstance(options, Decoding)
-        if options.changed(length=None) != Decoding():
+        fits = self.form.end is None or (options.length or 0) <= self.form.length
+        if options.changed(length=None) != Decoding() or not fits:
             return generate(self, n, options, noise)
         end = self.form.end
         length = options.length or self.form.length
