@@ -79,7 +79,7 @@ class Mix(Model):
         parts = (
             [build(part) for part in json.loads(said)] if self.given else [_named(name, form) for name in said.split(",")]
         )
-        self.blend = Blend(parts, form)
+        self.blend = (BlendOfSymbols if isinstance(form, Tokens) else Blend)(parts, form)
         # as true of a mixture as of its parts; card and audit ask it of the model
         self.holds_data = any(part.holds_data for part in parts)  # type: ignore[misc]
 
@@ -153,6 +153,8 @@ class MixOfSymbols(Mix):
 
     Sampling = Decoding
 
+    blend: "BlendOfSymbols"
+
     @property
     def reach(self) -> int:
         """As far back as the part that reads furthest."""
@@ -160,20 +162,19 @@ class MixOfSymbols(Mix):
 
     def symbol_log_prob(self, batch: Batch) -> Tensor:
         """Nats of each symbol, float64 ``[batch, time]``."""
-        return self.blend.mixed(self.blend.by_part(batch))
+        return self.blend.symbol_log_prob(batch)
 
     def logits(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
         """Log-probabilities of the mixed law, float64 ``[batch, time, vocabulary]``."""
-        return self.blend.mixed([_law(part.logits(tokens, condition)) for part in self.blend.models()])
+        return self.blend.logits(tokens, condition)
 
     def start(self, n: int, condition: Tensor | None = None) -> list[Any]:
         """One state a part."""
-        return [part.start(n, condition) for part in self.blend.models()]
+        return self.blend.start(n, condition)
 
     def step(self, tokens: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
         """Let every part read ``tokens``; the mixed log-odds of what comes next."""
-        read = [part.step(tokens, kept) for part, kept in zip(self.blend.models(), state, strict=True)]
-        return self.blend.mixed([_law(logits) for logits, _ in read]), [kept for _, kept in read]
+        return self.blend.step(tokens, state)
 
     def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
         """Symbols are drawn one by one from the mixed law."""
@@ -206,11 +207,6 @@ class Blend(Model):
         _check(parts)
         self.parts = nn.ModuleList(parts)
         self.register_buffer("weights", torch.full((len(parts),), 1 / len(parts), dtype=torch.float64))
-
-    @property
-    def reach(self) -> int:
-        """As far back as the part that reads furthest; 0 for other forms than tokens."""
-        return max(part.reach for part in self.models()) if isinstance(self.form, Tokens) else 0
 
     def models(self) -> list[Any]:
         """The parts as what they are (a module list forgets it)."""
@@ -268,6 +264,32 @@ class Blend(Model):
     def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
         """Not drawn from by itself: `Mix` draws."""
         raise UsageError("the parts of a mixture were asked to draw", "the mixture itself", "Call sample of the Mix")
+
+
+class BlendOfSymbols(Blend):
+    """Parts over `Tokens`; the loop gives what `Predicts` as much context as it can use, in learning the weights too."""
+
+    @property
+    def reach(self) -> int:
+        """As far back as the part that reads furthest."""
+        return max(part.reach for part in self.models())
+
+    def symbol_log_prob(self, batch: Batch) -> Tensor:
+        """Nats of each symbol, float64 ``[batch, time]``."""
+        return self.mixed(self.by_part(batch))
+
+    def logits(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Log-probabilities of the mixed law, float64 ``[batch, time, vocabulary]``."""
+        return self.mixed([_law(part.logits(tokens, condition)) for part in self.models()])
+
+    def start(self, n: int, condition: Tensor | None = None) -> list[Any]:
+        """One state a part."""
+        return [part.start(n, condition) for part in self.models()]
+
+    def step(self, tokens: Tensor, state: list[Any]) -> tuple[Tensor, list[Any]]:
+        """Let every part read ``tokens``; the mixed log-odds of what comes next."""
+        read = [part.step(tokens, kept) for part, kept in zip(self.models(), state, strict=True)]
+        return self.mixed([_law(logits) for logits, _ in read]), [kept for _, kept in read]
 
 
 class _Share(Noise):

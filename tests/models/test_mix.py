@@ -9,6 +9,7 @@ import torch
 from scipy.stats import chisquare
 
 from pieria.data.batch import Batch
+from pieria.data.examples import StreamExamples
 from pieria.errors import TrainingError, UsageError
 from pieria.forms import Grid, Tokens
 from pieria.models.contract import Learns, Model, Predicts, Scores
@@ -18,6 +19,8 @@ from pieria.models.ngram import Ngram, NgramSettings
 from pieria.models.weights import load, save
 from pieria.noise import ItemNoise
 from pieria.sampling.decoding import Decoding
+from pieria.training.loop import learn as learned
+from pieria.training.plan import Plan
 
 ITEMS = Tokens(vocabulary=3, length=3, end=0)
 PICTURES = Grid(1, 1, 3, levels=2)
@@ -109,6 +112,20 @@ def test_it_learns_parts_then_weights() -> None:
     assert isinstance(named, Learns)
     assert isinstance(named, Predicts)
     assert isinstance(of_pictures(), Scores)
+
+
+def test_the_weights_of_a_stream_are_learned_with_the_context_that_scoring_has() -> None:
+    """Alternating symbols: who is shown what stood before knows the next one, who is not can only guess."""
+    form = Tokens(vocabulary=2, length=1)
+    train, held = (StreamExamples(form, np.arange(count) % 2) for count in (400, 100))
+    parts = [Ngram(NgramSettings(order=order), form) for order in (1, 3)]
+    for part in parts:
+        part.estimate(lambda part=part: train.sweep(8, context=part.reach))
+    mix = Mix.of(parts)
+    learned(mix, train, held, Plan(seed=0))
+    assert isinstance(mix.blend, Predicts)
+    assert mix.reach == 2
+    assert float(mix.weights[1]) > 0.95
 
 
 @pytest.mark.parametrize("make", [of_words, of_pictures])
