@@ -112,11 +112,11 @@ def measure(gate: bool) -> Outcome:
             "peak MB, ours (added)": [mine["peak"], mine["added"]],
             "peak MB, markovify (added)": [markovify["peak"], markovify["added"]],
         },
-        {"ratio": "≥ 20", "peak MB, ours (added)": "added: not above markovify's"},
-        compared["ratio"] >= 20 and mine["added"] <= markovify["added"],
+        {"ratio": "≥ 20", "peak MB, ours (added)": "the whole process's not above markovify's"},
+        compared["ratio"] >= 20 and mine["peak"] <= markovify["peak"],
         [
             "markovify.make_sentence(test_output=False); one thread a side",
-            "memory is compared by what building and drawing add; the rest of our peak is torch, once imported",
+            "importing torch alone takes more memory than all of markovify; what building and drawing add is in brackets",
         ],
     )
 
