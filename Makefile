@@ -28,7 +28,7 @@ check: $(VENV)/.made  ## style, types, floors
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.made   ## every test, docstring example and README command
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --durations=15
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --durations=15
 
 docs: $(VENV)/.made   ## the site in site/, with pictures made by the commands that the pages name
 	$(BIN)/python -m docs.pictures
