@@ -23,6 +23,8 @@ from pieria.models.contract import Estimates, Model, Predicts, Scores
 KEPT: "OrderedDict[str, Baseline]" = OrderedDict()
 MOST_KEPT = 4
 MOST_ITEMS = {"grid": 10_000, "row": 50_000}
+# laws of cells that one pass of a mixture over its items may look at: a baseline that takes minutes is none
+MOST_CELLS = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,8 @@ def recipe(form: Form, amount: int) -> tuple[str, str, dict[str, Any]]:
         return "ngram", f"a {order}-gram", {"order": order}
     if isinstance(form, Grid):
         components = int(np.clip(math.sqrt(amount) / 2, 1, 50))
-        if math.prod(form.shape) > 4096:
-            components = 1
-        return "mixture", f"a mixture of {components}", {"components": components, "restarts": 1, "iterations": 30}
+        components = min(components, max(1, 8_192 // math.prod(form.shape)))
+        return "mixture", f"a mixture of {components}", {"components": components, "restarts": 1, "iterations": 20}
     return "mixture", "independent columns", {"components": 1, "restarts": 1, "anneal": 1.0}
 
 
@@ -78,6 +79,8 @@ def _fit(family: str, name: str, settings: dict[str, Any], form: Form, training:
         if not isinstance(model, Estimates) or not isinstance(model, Scores):
             return Baseline(name, None, f"{family} cannot be fitted and scored")
         most = MOST_ITEMS.get(form.kind)
+        if isinstance(form, Grid):
+            most = int(np.clip(MOST_CELLS / (math.prod(form.shape) * settings["components"]), 500, MOST_ITEMS["grid"]))
         model.estimate(lambda: _batches(model, training, most))
     except PieriaError as error:
         return Baseline(name, None, str(error))
