@@ -1,6 +1,7 @@
 """A discriminative and a generative model of the same digits: both can say which digit it is, one can also make new ones.
 
-The generative classifier is Bayes' rule over one mixture for each digit. Run it: ``python examples/generative_or_discriminative.py``
+The generative classifier is Bayes' rule over one mixture for each digit.
+Run it: ``python examples/generative_or_discriminative.py``
 """
 
 from pathlib import Path
