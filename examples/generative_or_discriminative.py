@@ -35,7 +35,7 @@ for digit in range(10):
     learn(maker, ItemExamples(data.form, train.x[train.condition == digit]), None, Plan(seed=0))
     makers.append(maker)
 log_prior = torch.bincount(train.condition, minlength=10).double().log()
-log_odds = torch.stack([maker.log_prob(test) for maker in makers], dim=1) + log_prior  # type: ignore[operator]
+log_odds = torch.stack([maker.log_prob(test) for maker in makers], dim=1) + log_prior  # type: ignore[operator]  # this Model scores
 right = (log_odds.argmax(dim=1) == test.condition).double().mean()
 print(f"a mixture for each digit: {right:.1%} told apart, and here are ten that nobody wrote:")
 
