@@ -24,7 +24,7 @@ from torch.nn import functional
 from benchmarks import Outcome, alternate
 from pieria.data.examples import StreamExamples
 from pieria.data.order import RandomWindows
-from pieria.modalities.opening import open_data
+from pieria.modalities.opening import Dataset, open_data
 from pieria.models.gpt import GPT, GPTSettings
 from pieria.noise import ItemNoise
 from pieria.sampling.decoding import Decoding, generate
@@ -107,12 +107,18 @@ def nats_of_theirs(model: Any, examples: StreamExamples) -> float:
     return total / examples.scored()
 
 
+def stream_of(dataset: Dataset, part: str) -> StreamExamples:
+    examples = dataset.examples(part)
+    assert isinstance(examples, StreamExamples)
+    return examples
+
+
 def measure(gate: bool) -> Outcome:
     torch.set_num_threads(2)
     steps = 500 if gate else 2000
     dataset = open_data("tinyshakespeare", settings={"length": LENGTH})
-    parts = [dataset.examples(part).stream for part in ("train", "validation")]
-    train, test = StreamExamples(dataset.form, np.concatenate(parts)), dataset.examples("test")
+    first, rest, test = (stream_of(dataset, part) for part in ("train", "validation", "test"))
+    train = StreamExamples(test.form, np.concatenate([first.stream, rest.stream]))
     model = ours(train)
     train_ours(model, train, steps)
     measured: dict[str, Any] = {"steps": steps, "ours, nats a character": round(nats_of_ours(model, test), 4)}
@@ -128,14 +134,14 @@ def measure(gate: bool) -> Outcome:
         measured["ours, symbols a second"] = round(max(decode() for _ in range(5)))
         note = "NANOGPT names no checkout of nanoGPT, so there was nothing to compare with"
         return Outcome(measured, goal, False, [note])
-    peer: Any = theirs(Path(place), dataset.form.vocabulary)
+    peer: Any = theirs(Path(place), train.form.vocabulary)
     train_theirs(peer, train, steps)
     measured["theirs, nats a character"] = round(nats_of_theirs(peer, test), 4)
     measured["difference in nats"] = round(measured["ours, nats a character"] - measured["theirs, nats a character"], 4)
     pairs, some = (3, 60) if gate else (5, 200)
     training = alternate(
         lambda: train_ours(ours(train), train, some),
-        lambda: train_theirs(theirs(Path(place), dataset.form.vocabulary), train, some),
+        lambda: train_theirs(theirs(Path(place), train.form.vocabulary), train, some),
         pairs,
     )
 

@@ -10,9 +10,10 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sized
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def draw_ours(made: "tuple[Ngram, list[str]]", count: int, seed: int = 0) -> lis
     return found
 
 
-def theirs(lines: list[str]):  # type: ignore[no-untyped-def]
+def theirs(lines: list[str]) -> Any:
     """markovify's model, from sentences that are cut into words already."""
     import markovify
 
@@ -74,7 +75,7 @@ def sentences() -> tuple[dict[str, list[str]], list[str]]:
     return parts, ["</s>", *dict.fromkeys(word for line in parts["train"] for word in line.split())]
 
 
-def rate(draw, count: int) -> float:  # type: ignore[no-untyped-def]
+def rate(draw: Callable[[int], Sized], count: int) -> float:
     begun = time.perf_counter()
     assert len(draw(count)) == count
     return count / (time.perf_counter() - begun)

@@ -1,6 +1,7 @@
 """A discriminative and a generative model of the same digits: both can say which digit it is, one can also make new ones.
 
-The generative classifier is Bayes' rule over one mixture for each digit. Run it: ``python examples/generative_or_discriminative.py``
+The generative classifier is Bayes' rule over one mixture for each digit.
+Run it: ``python examples/generative_or_discriminative.py``
 """
 
 from pathlib import Path
@@ -34,7 +35,7 @@ for digit in range(10):
     learn(maker, ItemExamples(data.form, train.x[train.condition == digit]), None, Plan(seed=0))
     makers.append(maker)
 log_prior = torch.bincount(train.condition, minlength=10).double().log()
-log_odds = torch.stack([maker.log_prob(test) for maker in makers], dim=1) + log_prior  # type: ignore[operator]
+log_odds = torch.stack([maker.log_prob(test) for maker in makers], dim=1) + log_prior  # type: ignore[operator]  # this Model scores
 right = (log_odds.argmax(dim=1) == test.condition).double().mean()
 print(f"a mixture for each digit: {right:.1%} told apart, and here are ten that nobody wrote:")
 

@@ -35,13 +35,14 @@ LEARNING_OF = {"estimate": "estimates", "phases": "trains", "stages": "learns"}
 
 @dataclass(frozen=True)
 class Setting:
-    """One hyperparameter as its source states it."""
+    """One hyperparameter as its source states it, on this line of this file."""
 
     name: str
     type: str
     default: str
     description: str
     line: int
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _sources() -> dict[str, Path]:
 
 def _origin(module: str) -> Path | None:
     # find_spec would import the parent packages, so the file is looked for on the path by hand
-    for root in map(Path, sys.path):
+    for root in (*map(Path, sys.path), HOME.parent.parent):
         for candidate in (root / (module.replace(".", "/") + ".py"), root / module.replace(".", "/") / "__init__.py"):
             if candidate.is_file():
                 return candidate
@@ -191,8 +192,8 @@ def describe(name: str) -> Family:
         learning=next((kind for method, kind in LEARNING_OF.items() if method in methods), ""),
         likelihood=_literal(said.get("likelihood"), "none"),
         presets=_literal(said.get("presets"), {}),
-        settings=_settings(classes.get(_name(said.get("Settings")))),
-        sampling=_settings(classes.get(_name(said.get("Sampling")))),
+        settings=_settings(_name(said.get("Settings")), path),
+        sampling=_settings(_name(said.get("Sampling")), path),
         phases=_phases(methods.get("phases"), methods),
         paper=_literal(said.get("paper"), ""),
         holds_data=_literal(said.get("holds_data"), False),
@@ -229,9 +230,27 @@ def _literal(node: ast.expr | None, default: Any) -> Any:
     return default if node is None else ast.literal_eval(node)
 
 
-def _settings(body: ast.ClassDef | None) -> tuple[Setting, ...]:
-    found = []
-    for node in body.body if body is not None else []:
+def _class(name: str, path: Path) -> tuple[ast.ClassDef, Path] | None:
+    """A class of the file at ``path``, or one that it imports from elsewhere in Pieria; with the file that defines it."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return node, path
+        if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").startswith("pieria."):
+            original = next((alias.name for alias in node.names if (alias.asname or alias.name) == name), None)
+            origin = _origin(node.module or "")
+            if original is not None and origin is not None:
+                return _class(original, origin)
+    return None
+
+
+def _settings(name: str, path: Path) -> tuple[Setting, ...]:
+    """The fields of the settings class that is called ``name`` at ``path``, after those of its bases."""
+    defined = _class(name, path)
+    if defined is None:
+        return ()
+    body, path = defined
+    found = [setting for base in body.bases for setting in _settings(_name(base), path)]
+    for node in body.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.Call):
             given = {k.arg: k.value for k in node.value.keywords}
             default = ast.unparse(node.value.args[0]) if node.value.args else "required"
@@ -242,6 +261,7 @@ def _settings(body: ast.ClassDef | None) -> tuple[Setting, ...]:
                     default,
                     _literal(given.get("description"), ""),
                     node.lineno,
+                    path,
                 )
             )
     return tuple(found)

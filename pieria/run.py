@@ -4,32 +4,24 @@ A run is a directory (see `pieria.training.workspace`). Loading one executes not
 rest is JSON; a family of one's own is imported from the file that its user named, never from the run.
 """
 
-import platform
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from pieria import registry
-from pieria.data.examples import without_condition
+from pieria import fitting, keeping
 from pieria.data.storage import read_json, write_atomically, write_json
-from pieria.errors import DataError, PieriaError, RunError, UsageError, unknown
+from pieria.errors import DataError, UsageError, unknown
 from pieria.forms import Label, Tokens
 from pieria.modalities.contract import Artifact, Collection, Modality
-from pieria.models import weights
 from pieria.models.contract import Model, Predicts
-from pieria.noise import ItemNoise, seeded
-from pieria.settings import Settings, assign
+from pieria.noise import ItemNoise
 from pieria.training import workspace as directory
-from pieria.training.loop import learn
 from pieria.training.plan import Plan, seconds_of
 from pieria.training.processes import Processes, choose_device
-from pieria.training.progress import shown
 from pieria.training.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -38,8 +30,6 @@ if TYPE_CHECKING:
     from pieria.scoring import ScoreCard
 
 __all__ = ["Run", "fit", "load", "mix"]
-
-PREVIEWED, PREVIEWED_LENGTH, PREVIEW_SEED = 16, 200, 0  # items (2 of a stream), symbols of a stream
 
 
 def fit(
@@ -96,62 +86,52 @@ def fit(
         "device": device,
     }
     if resume is not None:
-        return _resume(Path(resume), asked, quiet=quiet)
+        return _learned(*fitting.resumed(Path(resume), asked), resume=True, quiet=quiet)
     if data is None or model is None:
         raise UsageError("fit needs data and a model", "fit(DATA, MODEL), or fit(resume=RUN)")
-    family = registry.find(model)
-    preset_values = _preset(family, model, preset)
-    earlier = None if start_from is None else load(start_from)
-    kind = type(earlier.modality) if earlier is not None else _modality_of(data, as_, column)
-    owners: list[type[Settings]] = [family.Settings, Plan, kind.Settings]
-    default = assign(family.training_defaults, owners)
-    named = assign(preset_values, owners)
-    own = assign(settings or {}, owners)
-    plan = Plan.layered(default[1], named[1], {"seed": seed}, own[1], asked)
-    dataset = _open(
+    net, dataset, plan = fitting.prepared(
         data,
+        model,
+        asked,
         as_=as_,
         column=column,
-        form=form or _form_for(family, kind, model),
-        settings={**default[2], **named[2], **own[2]},
-        modality=None if earlier is None else earlier.modality,
+        form=form,
+        preset=preset,
+        condition=condition,
+        seed=seed,
+        start_from=start_from,
+        settings=settings or {},
         licence=licence,
         consent=consent,
     )
-    wanted = _wanted(condition, family, dataset)
-    chosen = {**default[0], **named[0], **own[0]}
-    if earlier is not None:
-        if type(earlier.model) is not family:
-            raise UsageError(
-                f"{start_from} is a run of {earlier.record['model']['family']}", f"one of {model}", "Name its family"
-            )
-        chosen = {**earlier.model.settings.model_dump(), **chosen}
-    with seeded(plan.seed, "initial weights"):
-        net = family(family.Settings.of(chosen), dataset.form, wanted)
-    record = {
-        "command": _command(locals()),
-        "seed": plan.seed,
-        "created": directory.now(),
-        "versions": _versions(),
-        "device": str(choose_device(plan.device)),
-        "threads": plan.threads or torch.get_num_threads(),
-        "model": {**weights.describe(net), "preset": preset, "parameters": sum(p.numel() for p in net.parameters())},
-        "plan": plan.model_dump(mode="json"),
-        "data": _facts(data, as_, column, form, dataset),
-        "start_from": None if start_from is None else str(Path(start_from).resolve()),
+    options = {
+        "as": as_,
+        "column": column,
+        "form": form,
+        "preset": preset,
+        "steps": steps,
+        "epochs": epochs,
+        "time": time,
+        "condition": condition,
+        "seed": seed,
+        "start-from": start_from,
+        "device": device,
     }
-    name = f"{Path(model).stem}-{Path(str(data)).stem}"
+    record = keeping.beginning(
+        net,
+        plan,
+        keeping.facts(data, as_, column, form, dataset),
+        command=keeping.command(data, model, options, settings or {}),
+        device=str(choose_device(plan.device)),
+        preset=preset,
+    )
+    record["start_from"] = None if start_from is None else str(Path(start_from).resolve())
+    name, place = f"{Path(model).stem}-{Path(str(data)).stem}", None if out is None else Path(out)
     if dry_run:
-        _say_what(record, Path(out) if out is not None else directory.next_path(name))
+        fitting.say_what(record, place or directory.next_path(name))
         return None
-    processes = Processes.join(plan.device)
-    files = {"modality/modality.json": _modality_record(dataset.modality)}
-    if processes.main:
-        space = Workspace.create(None if out is None else Path(out), name, record, files)
-        processes.agree(str(space.path))
-    else:
-        space = Workspace.open(Path(processes.agree(None)), writer=False)
-    return _learn(net, dataset, plan, space, resume=False, quiet=quiet)
+    space = fitting.begun(name, place, record, dataset.modality, Processes.join(plan.device))
+    return _learned(net, dataset, plan, space, resume=False, quiet=quiet)
 
 
 def mix(runs: Sequence[str | Path], *, out: str | Path | None = None, seed: int = 0, quiet: bool = False) -> "Run":
@@ -167,65 +147,18 @@ def mix(runs: Sequence[str | Path], *, out: str | Path | None = None, seed: int 
     for run in loaded:
         if run.record["data"]["fingerprint"] != first.record["data"]["fingerprint"]:
             raise UsageError(f"{run.path} was fitted to other data than {first.path}", "runs of the same data")
-    net = _mixed([str(run.path.resolve()) for run in loaded])
+    net = fitting.mixed([run.model for run in loaded])
     dataset, plan = first.dataset(), Plan.of({"seed": seed})
-    record = {
-        "command": shlex.join(["pieria", "mix", *(str(run.path) for run in loaded)]),
-        "seed": seed,
-        "created": directory.now(),
-        "versions": _versions(),
-        "device": "cpu",
-        "threads": torch.get_num_threads(),
-        "model": {**weights.describe(net), "preset": None, "parameters": sum(p.numel() for p in net.parameters())},
-        "plan": plan.model_dump(mode="json"),
-        "data": first.record["data"],
-        "mixed": [str(run.path.resolve()) for run in loaded],
-    }
-    files = {"modality/modality.json": _modality_record(dataset.modality)}
-    space = Workspace.create(None if out is None else Path(out), f"mix-{Path(dataset.name).stem}", record, files)
-    return _learn(net, dataset, plan, space, resume=False, quiet=quiet)
+    command = shlex.join(["pieria", "mix", *(str(run.path) for run in loaded)])
+    record = keeping.beginning(net, plan, first.record["data"], command=command, device="cpu", preset=None)
+    record["mixed"] = [str(run.path.resolve()) for run in loaded]
+    name, place = f"mix-{Path(dataset.name).stem}", None if out is None else Path(out)
+    space = Workspace.create(place, name, record, keeping.modality_file(dataset.modality))
+    return _learned(net, dataset, plan, space, resume=False, quiet=quiet)
 
 
-def _mixed(paths: Sequence[str]) -> Model:
-    net: Model = registry.find("mix").of([load(path).model for path in paths])  # type: ignore[attr-defined]
-    return net
-
-
-def _resume(path: Path, asked: Mapping[str, Any], *, quiet: bool) -> "Run":
-    record = directory.read_record(path)
-    more = {name: value for name, value in asked.items() if value is not None}
-    plan = Plan.layered(record["plan"], more)
-    if record["state"] == "done" and not set(more) - {"device"}:
-        raise UsageError(f"{path} is done", "a run that was stopped", "Give a larger --steps to go on with it")
-    modality = _read_modality(path)
-    dataset = _reopened(record, modality)
-    processes = Processes.join(plan.device)
-    space = Workspace.open(path, writer=processes.main)
-    with seeded(plan.seed, "initial weights"):
-        net = _mixed(record["mixed"]) if "mixed" in record else weights.build(record["model"])
-    space.note(plan=plan.model_dump(mode="json"))
-    return _learn(net, dataset, plan, space, resume=True, quiet=quiet)
-
-
-def _learn(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, resume: bool, quiet: bool) -> "Run":
-    with space, shown(quiet=quiet) as watch:
-        space.note(state="running", error=None)
-        if space.record.get("start_from") and space.newest_checkpoint() is None:
-            weights.restore(net, load(space.record["start_from"]).model.state_dict())
-        for sentence in (dataset.reason, *dataset.findings) if not resume else ():
-            watch.say(sentence)
-        train = dataset.examples("train", training=True)
-        validation = dataset.examples("validation") if "validation" in dataset.parts else None
-        if net.condition is None:
-            train, validation = without_condition(train), None if validation is None else without_condition(validation)
-        preview = _previewer(space, dataset.modality) if space.writes else None
-        history = learn(net, train, validation, plan, workspace=space, resume=resume, watch=replace(watch, preview=preview))
-        if space.writes:
-            weights.save(net, space.path / "model.safetensors")
-        state = "stopped" if history.ended == "stopped" else "done"
-        space.note(state=state, finished=directory.now(), result=asdict(history), repeat=_repeat(plan, history.totals))
-        if state == "stopped":
-            watch.say(f"stopped after step {history.steps}; go on with: pieria fit --resume {space.path}")
+def _learned(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, resume: bool, quiet: bool) -> "Run":
+    fitting.learned(net, dataset, plan, space, resume=resume, quiet=quiet)
     return Run(space.path, net.eval(), dataset.modality, space.record, dataset)
 
 
@@ -234,18 +167,7 @@ def load(path: str | Path, *, device: str | None = None) -> "Run":
 
     Raises `RunError` for a directory that is no run, that is damaged, of a newer format, or has no weights yet.
     """
-    place = Path(path)
-    record = directory.read_record(place)
-    file = place / "model.safetensors"
-    if not file.exists():
-        writer = directory.holder(place)
-        raise RunError(
-            f"{place} has no weights: it is {'being fitted by ' + writer if writer else record['state']}",
-            "a run that is done or was stopped by Ctrl-C",
-            "Wait until it is done" if writer else f"Go on with 'pieria fit --resume {place}'",
-        )
-    net = weights.load(file, choose_device(device) if device is not None else "cpu")
-    return Run(place, net, _read_modality(place), record)
+    return Run(*keeping.restored(path, device))
 
 
 @runtime_checkable
@@ -283,7 +205,7 @@ class Run:
     def dataset(self) -> "Dataset":
         """The data that it was fitted to, read again; `DataError` if they have changed since."""
         if self._dataset is None:
-            self._dataset = _reopened(self.record, self.modality)
+            self._dataset = keeping.reopened(self.record, self.modality)
         return self._dataset
 
     def log(self) -> list[dict[str, Any]]:
@@ -426,8 +348,9 @@ class Run:
         """May it be published? Overfitting, copies, groups, robustness and cost; kept as ``audit.json`` and ``card.md``."""
         from pieria import audit
 
-        given = {} if count is None else {"count": count}
-        found: dict[str, Any] = audit.audit(self.model, self.dataset(), group=group, seed=seed, record=self.record, **given)
+        found: dict[str, Any] = audit.audit(
+            self.model, self.dataset(), group=group, count=count, seed=seed, record=self.record
+        )
         write_json(self.path / "audit.json", found)
         self.card()
         return found
@@ -466,186 +389,9 @@ class Run:
         return read_json(self.path / name) if (self.path / name).exists() else None
 
 
-# ---- what fitting is made of -----------------------------------------------------------------------------------------
-
-
-def _preset(family: type[Model], model: str, preset: str | None) -> dict[str, Any]:
-    if preset is None:
-        return {}
-    if preset not in family.presets:
-        raise unknown(f"preset of {model}", preset, family.presets)
-    return family.presets[preset]
-
-
-def _modality_of(data: str | Path, as_: str | None, column: str | None) -> type[Modality]:
-    from pieria.modalities import finding
-
-    return finding.load(finding.forms_of(str(data), as_, column)[0])
-
-
-def _open(data: str | Path, **how: Any) -> "Dataset":
-    from pieria.modalities.opening import open_data
-
-    return open_data(data, **how)
-
-
-def _form_for(family: type[Model], kind: type[Modality], model: str) -> str:
-    consumed = {form.kind for form in family.consumes}
-    for form in kind.forms:
-        if form in consumed:
-            return form
-    raise UsageError(
-        f"{model} learns from {' or '.join(sorted(consumed))}",
-        f"{kind.name} data come as {' or '.join(kind.forms)}",
-        "'pieria models --data DATA' lists the families that fit",
-    )
-
-
-def _wanted(condition: str | None, family: type[Model], dataset: "Dataset") -> Any:
-    if condition is None and not family.requires_condition:
-        return None
-    if condition not in (None, "label"):
-        raise unknown("condition", str(condition), ["label"])
-    if dataset.condition is None:
-        raise UsageError(
-            f"{dataset.name} has no labels to be a condition", "data with classes", "Fit it without --condition"
-        )
-    return dataset.condition
-
-
-def _previewer(space: Workspace, modality: Modality) -> Any:
-    """Draws a few artifacts, always from the same noise, into ``samples/``."""
-
-    def draw(model: Model, step: int) -> None:
-        form = model.form
-        stream = isinstance(form, Tokens) and form.end is None
-        n = 2 if stream else PREVIEWED
-        has_length = stream and "length" in model.Sampling.model_fields
-        options = model.Sampling.of({"length": PREVIEWED_LENGTH} if has_length else {})
-        device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
-        classes = len(model.condition.classes) if isinstance(model.condition, Label) else 0
-        condition = torch.arange(n, device=device) % classes if classes else None
-        drawn = modality.decode(model.sample(n, options, ItemNoise(PREVIEW_SEED, n), condition).cpu())
-        said = {"pieria": space.record["name"], "step": str(step)}
-        modality.preview(drawn, space.path / "samples" / f"step-{step:08d}", said)
-
-    return draw
-
-
-def _facts(
-    data: str | Path,
-    as_: str | None,
-    column: str | None,
-    form: str | None,
-    dataset: "Dataset",
-) -> dict[str, Any]:
-    from pieria.data import catalogue
-
-    return {
-        "name": dataset.name,
-        "asked": str(data) if str(data) in catalogue.names() else str(Path(data).expanduser().resolve()),
-        "as": as_,
-        "column": column,
-        "form": form,
-        "modality": dataset.modality.name,
-        "fingerprint": dataset.fingerprint,
-        "licence": dataset.licence,
-        "consent": dataset.consent,
-        "source": dataset.source,
-        "counts": {part: len(collection) for part, collection in dataset.parts.items()},
-        "findings": list(dataset.findings),
-        "reason": dataset.reason,
-    }
-
-
-def _reopened(record: Mapping[str, Any], modality: Modality) -> "Dataset":
-    """The data of a run, read again and encoded as it did; `DataError` if they are not the same any more."""
-    said = record["data"]
-    dataset = _open(
-        said["asked"],
-        as_=said["as"],
-        column=said["column"],
-        form=said["form"],
-        modality=modality,
-        licence=said["licence"],
-        consent=said["consent"],
-    )
-    if dataset.fingerprint != said["fingerprint"]:
-        raise DataError(
-            f"{said['asked']} has changed since {record['name']} was fitted to it",
-            f"the data with the fingerprint {said['fingerprint']}",
-            "Restore the data, or fit again",
-        )
-    return dataset
-
-
-def _modality_record(modality: Modality) -> dict[str, Any]:
-    return {
-        "modality": modality.name,
-        "settings": modality.settings.model_dump(mode="json"),
-        "state": modality.state(),
-    }
-
-
-def _read_modality(path: Path) -> Modality:
-    from pieria.modalities import finding
-
-    said = read_json(path / "modality" / "modality.json")
-    try:
-        kind = finding.load(said["modality"])
-        return kind.restore(kind.Settings.of(said["settings"]), said["state"])
-    except (KeyError, TypeError, PieriaError) as error:
-        raise RunError(
-            f"{path / 'modality' / 'modality.json'} is damaged ({error})",
-            "the modality as Pieria wrote it",
-            "Restore it from a copy, or fit again",
-        ) from None
-
-
 def _class(name: str | int, form: Label) -> int:
     if isinstance(name, int) and 0 <= name < len(form.classes):
         return name
     if str(name) in form.classes:
         return form.classes.index(str(name))
     raise unknown("class", str(name), form.classes)
-
-
-def _repeat(plan: Plan, totals: Sequence[Mapping[str, int]]) -> list[str]:
-    """What turns a budget in seconds into the same number of steps: options of ``pieria fit``."""
-    if plan.seconds is None or len(totals) != 1:
-        return []
-    words = ["--steps", str(totals[0]["steps"])]
-    if totals[0]["evaluate_every"] != plan.evaluates(totals[0]["steps"]):
-        words += ["--set", f"evaluate_every={totals[0]['evaluate_every']}"]
-    return words
-
-
-def _command(asked: Mapping[str, Any]) -> str:
-    """The command line that does the same."""
-    words = ["pieria", "fit", str(asked["data"]), "--model", str(asked["model"])]
-    options = ("as_", "column", "form", "preset", "steps", "epochs", "time", "condition", "seed", "start_from", "device")
-    for name in options:
-        if asked[name] is not None:
-            words += [f"--{name.strip('_').replace('_', '-')}", str(asked[name])]
-    for name, value in (asked["settings"] or {}).items():
-        words += ["--set", f"{name}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}"]
-    return shlex.join(words)
-
-
-def _versions() -> dict[str, str]:
-    known = {name: version(name) for name in ("torch", "numpy", "safetensors")}
-    from pieria import __version__
-
-    return {"pieria": __version__, "python": platform.python_version(), "platform": platform.platform(), **known}
-
-
-def _say_what(record: Mapping[str, Any], path: Path) -> None:
-    import sys
-
-    model, plan = record["model"], record["plan"]
-    budget = next((f"{plan[name]:g} {name}" for name in ("steps", "epochs", "seconds") if plan[name]), "1000 steps")
-    print(
-        f"would fit {model['family']} ({model['parameters']:,} parameters) to {record['data']['name']} for {budget} "
-        f"on {record['device']}, and write {path}",
-        file=sys.stderr,
-    )

@@ -86,8 +86,8 @@ def score(
     totals, counts = [], []
     for batch in _batches(model, examples):
         with torch.no_grad():
-            if symbols:
-                each = model.symbol_log_prob(batch).double().cpu()  # type: ignore[operator]
+            if symbols and isinstance(model, ScoresSymbols):
+                each = model.symbol_log_prob(batch).double().cpu()
                 totals.append(each.sum(dim=1))
                 told += [_symbols(modality, x, row) for x, row in zip(batch.x.cpu(), each, strict=True)]
             else:
@@ -146,10 +146,11 @@ def _batches(model: Model, examples: Examples) -> Iterator[Batch]:
 
 def _reference(model: Model, held_out: Examples) -> np.ndarray:
     """Nats each symbol of the first held-out items (windows)."""
+    assert isinstance(model, Scores)
     found: list[np.ndarray] = []
     for batch in _batches(model, held_out):
         with torch.no_grad():
-            nats = -model.log_prob(batch).double().cpu()  # type: ignore[operator]
+            nats = -model.log_prob(batch).double().cpu()
         found.append((nats / things(model, batch).clamp(min=1)).numpy())
         if sum(map(len, found)) >= COMPARED:
             break

@@ -34,6 +34,51 @@ def test_what_the_source_says_is_complete(name):
     assert said.path.read_text().splitlines()[said.line - 1].startswith("class ")
 
 
+@pytest.mark.parametrize("name", registry.names())
+def test_every_setting_of_the_class_is_found_in_the_source(name):
+    if name == "gp":
+        pytest.importorskip("gpytorch")
+    said, family = registry.describe(name), registry.find(name)
+    for settings, owner in ((said.settings, family.Settings), (said.sampling, family.Sampling)):
+        assert [setting.name for setting in settings] == list(owner.model_fields)
+        assert [setting.description for setting in settings] == [field.description for field in owner.model_fields.values()]
+        for setting in settings:
+            assert setting.path.read_text().splitlines()[setting.line - 1].lstrip().startswith(f"{setting.name}: ")
+
+
+def test_options_that_are_imported_are_read_from_their_file():
+    sampling = registry.describe("gpt").sampling
+    assert {"temperature", "top_k", "top_p"} <= {option.name for option in sampling}
+    assert {option.path.name for option in sampling} == {"decoding.py"}
+
+
+def test_options_are_followed_through_another_name_and_a_base(tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        '''"""Mine."""
+from pieria.models.gpt import Decoding as Usual
+from pieria.nowhere import Lost
+from pieria.settings import Field
+
+
+class Options(Usual):
+    flavour: str = Field("sweet", description="how it tastes")
+
+
+class Mine:
+    Settings = Lost
+    Sampling = Options
+
+
+MODEL = Mine
+'''
+    )
+    said = registry.describe(str(mine))
+    assert [option.name for option in said.sampling][-1] == "flavour"
+    assert said.sampling[0].name == "temperature"
+    assert said.settings == ()
+
+
 def test_an_unknown_name_gets_its_nearest_neighbours():
     with pytest.raises(UsageError, match="Did you mean 'gp'"):
         registry.find("gpp")

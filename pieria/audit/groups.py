@@ -43,7 +43,8 @@ def group_shares(
     right = None
     if group in columns:
         assert isinstance(compared, RowComparison)
-        place = [c.name for c in compared.form.columns].index(group)  # type: ignore[attr-defined]
+        assert isinstance(compared.form, Row)
+        place = [c.name for c in compared.form.columns].index(group)
         edges = _edges(compared, place)
         x_train = training.batch(spread(len(training), 50_000)).x
         names = {
@@ -57,7 +58,9 @@ def group_shares(
         rows = spread(len(training), 50_000)
         held_codes = held_out(held, len(compared.held)).condition
         assert held_codes is not None
-        names = {"train": classes[training.batch(rows).condition.numpy()], "held": classes[held_codes.numpy()]}  # type: ignore[union-attr]
+        train_codes = training.batch(rows).condition
+        assert train_codes is not None
+        names = {"train": classes[train_codes.numpy()], "held": classes[held_codes.numpy()]}
         if drawn_under:
             names["made"] = names["held"][np.arange(len(compared.made)) % len(names["held"])]
             how = "drawn under this label, in the shares of the held-out data"
@@ -111,7 +114,8 @@ def _of_column(
         for value in np.unique(values):
             rows = np.flatnonzero(values == value)
             found[rows] = _spelled(dataset, x[rows[:1]], group, float(value * column.scale + column.shift))
-    missing = compared.form.missing_of(place)  # type: ignore[attr-defined]
+    assert isinstance(compared.form, Row)
+    missing = compared.form.missing_of(place)
     return found if missing is None else np.where(x[:, missing].numpy() > 0.5, "missing", found)
 
 

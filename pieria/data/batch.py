@@ -1,5 +1,6 @@
 """What a model is given: tensors of one form, with what conditions them and what counts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -45,7 +46,7 @@ class Batch:
         """The same batch with other items."""
         return replace(self, x=x)
 
-    def _each(self, change) -> Self:  # type: ignore[no-untyped-def]
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: change(value) for name, value in values.items() if value is not None})
 

@@ -126,8 +126,9 @@ def _map_under(stream: np.ndarray) -> mmap.mmap | None:
     base: object = stream
     while isinstance(base, np.ndarray):
         base = base.base
-    mapped = isinstance(base, mmap.mmap) and not stream.flags.writeable and hasattr(mmap, "MADV_DONTNEED")
-    return base if mapped else None  # type: ignore[return-value]
+    if isinstance(base, mmap.mmap) and not stream.flags.writeable and hasattr(mmap, "MADV_DONTNEED"):
+        return base
+    return None
 
 
 class StreamExamples(Examples):

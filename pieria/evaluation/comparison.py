@@ -17,6 +17,7 @@ from torch import Tensor
 from pieria.data.batch import Batch, check
 from pieria.data.examples import Examples, ItemExamples, StreamExamples, without_condition
 from pieria.errors import UsageError
+from pieria.evaluation.distances import EnergyDistance, ProfileDistance
 from pieria.forms import Form
 from pieria.models.contract import Model
 from pieria.noise import ItemNoise
@@ -170,10 +171,14 @@ class Comparison(ABC):
         self.training, self.held, self.made, self.seen, self.seed = training, held, made, seen, seed
 
     likeness_unit: str
-    likeness_note: str
+
+    @property
+    @abstractmethod
+    def likeness_note(self) -> str:
+        """What was compared."""
 
     @abstractmethod
-    def distance(self, first: str, second: str):  # type: ignore[no-untyped-def]
+    def distance(self, first: str, second: str) -> tuple[EnergyDistance | ProfileDistance, int, int]:
         """A weighted statistic of two of the sets ("held", "made", "seen"), and the number of points in each."""
 
     @cached_property

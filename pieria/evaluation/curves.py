@@ -153,7 +153,7 @@ class CurveComparison(Comparison):
     least = 1  # one curve is many windows
 
     @property
-    def likeness_note(self) -> str:  # type: ignore[override]
+    def likeness_note(self) -> str:
         """What was compared."""
         return f"energy coefficient of windows of {self.width} points and their steps; 0 the same, 1 nothing in common"
 

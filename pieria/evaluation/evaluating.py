@@ -88,7 +88,8 @@ def default_count(form: Form, held: Examples) -> int:
         return int(np.clip(32_000 // form.length, 64, 500))
     if isinstance(form, Curve):
         return 200
-    most = 2_000 if isinstance(form, Row) else 1_000 if form.height * form.width <= 64 * 64 else 300  # type: ignore[attr-defined]
+    large = isinstance(form, Grid) and form.height * form.width > 64 * 64
+    most = 2_000 if isinstance(form, Row) else 300 if large else 1_000
     return int(np.clip(len(held), 100, most))
 
 

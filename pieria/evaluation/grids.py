@@ -4,6 +4,7 @@ Fréchet and kernel distances shrink or wander as the sets grow, and depend on t
 real pictures show against the same held-out ones.
 """
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -95,7 +96,7 @@ class GridComparison(Comparison):
     likeness_unit = "energy"
 
     @property
-    def likeness_note(self) -> str:  # type: ignore[override]
+    def likeness_note(self) -> str:
         """What was compared."""
         return f"energy coefficient of features ({network()[1]}); 0 the same, 1 nothing in common"
 
@@ -139,7 +140,7 @@ class GridComparison(Comparison):
         where = f"(features {network()[1]})"
         generator = np.random.default_rng([self.seed, 13])
 
-        def spread_of(statistic) -> float:  # type: ignore[no-untyped-def]
+        def spread_of(statistic: Callable[[np.ndarray, np.ndarray], float]) -> float:
             drawn = [
                 statistic(
                     real[generator.integers(0, len(real), len(real))], made[generator.integers(0, len(made), len(made))]

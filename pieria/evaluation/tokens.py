@@ -5,6 +5,7 @@ before it. Perplexity is per symbol of a named tokenisation, so it does not comp
 do.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -123,7 +124,7 @@ def figures(
     symbols = int(own.symbols.sum())
     tokenisation = modality.tokenisation if isinstance(modality, Spelled) else "the modality's own symbols"
 
-    def figure(name: str, unit: str, convert, count: int) -> Figure:  # type: ignore[no-untyped-def]
+    def figure(name: str, unit: str, convert: Callable[[float], float], count: int) -> Figure:
         return Figure(
             likelihood_name(name, kind),
             convert(own.per_symbol),
@@ -160,7 +161,7 @@ class TokensComparison(Comparison):
         return 3 if self.form.vocabulary <= 256 else 2 if self.form.vocabulary <= 4096 else 1
 
     @property
-    def likeness_note(self) -> str:  # type: ignore[override]
+    def likeness_note(self) -> str:
         """What was compared."""
         return f"Jensen-Shannon divergence of the profiles of {self.order}-symbol grams; 0 the same, 1 nothing in common"
 

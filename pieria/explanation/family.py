@@ -37,7 +37,10 @@ class Page:
 
     def to_json(self) -> dict[str, Any]:
         """The family as plain values."""
-        return {**asdict(self.family), "path": _short(self.family.path)}
+        said = asdict(self.family)
+        for part in (said, *said["settings"], *said["sampling"]):
+            part["path"] = _short(part["path"])
+        return said
 
     def sections(self) -> list[tuple[str, str]]:
         """Title and text of each section, in reading order."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from pieria.forms import Grid
 from pieria.modalities.contract import Modality
 from pieria.models.contract import Decodes, Explains, Model
 from pieria.noise import ItemNoise
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 WORDS = ("training data", "latent space", "loss", "hyperparameters", "likelihood", "noise", "temperature", "overfitting")
 
@@ -130,11 +133,11 @@ def _latent(model: Model, modality: Modality, seed: int, side: int = 8) -> str:
     return lead + picture(enlarged(_sheet(modality.decode(decoded), side), 512))
 
 
-def _sheet(images, side: int):  # type: ignore[no-untyped-def]
-    from PIL import Image
+def _sheet(images: "Sequence[Image]", side: int) -> "Image":
+    from PIL.Image import new
 
     width, height = images[0].size
-    sheet = Image.new(images[0].mode, (side * (width + 1) - 1, side * (height + 1) - 1), "white")
+    sheet = new(images[0].mode, (side * (width + 1) - 1, side * (height + 1) - 1), "white")
     for place, image in enumerate(images):
         sheet.paste(image, ((place % side) * (width + 1), (place // side) * (height + 1)))
     return sheet

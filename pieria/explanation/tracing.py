@@ -5,6 +5,7 @@ bars, matrices as heat maps, feature maps as pictures.
 """
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from pieria.explanation.page import Line, chart, escape, paragraphs, picture, ta
 from pieria.forms import Curve, Form, Grid, Row, Tokens
 from pieria.modalities.contract import Modality
 from pieria.models.contract import Step
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MOST_FRAMES = 80
 MOST_BARS = 8
@@ -34,8 +38,10 @@ def frames(steps: Iterable[Step], modality: Modality) -> list[Frame]:
 
 def _tokens(step: Step, modality: Modality) -> str:
     body = texts([_text(modality, step.x)], limit=4000) if step.x is not None else ""
+    form = modality.form
+    assert isinstance(form, Tokens)
     for name, tensor in step.data.items():
-        if tensor.numel() == modality.form.vocabulary:  # type: ignore[attr-defined]
+        if tensor.numel() == form.vocabulary:
             body += f"<h3>{escape(name)}</h3>" + _odds(
                 tensor.flatten(), lambda symbol: _text(modality, torch.tensor([[symbol]]))
             )
@@ -68,12 +74,12 @@ def _grid(step: Step, modality: Modality) -> str:
     return body + "".join(_tensor(name, tensor) for name, tensor in step.data.items())
 
 
-def enlarged(image, side: int = 256):  # type: ignore[no-untyped-def]
+def enlarged(image: "Image", side: int = 256) -> "Image":
     """A small PIL image as large as a person can see it, its pixels kept square and sharp."""
-    from PIL import Image
+    from PIL.Image import Resampling
 
     factor = max(1, side // max(image.size))
-    return image if factor == 1 else image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    return image if factor == 1 else image.resize((image.width * factor, image.height * factor), Resampling.NEAREST)
 
 
 def _row(step: Step, modality: Modality) -> str:

@@ -225,7 +225,7 @@ class Mixed(Observation):
 
     def __init__(self, encoding: nn.Module) -> None:
         super().__init__()
-        self.encoding: Encoding = encoding  # type: ignore[assignment]
+        self.encoding: Encoding = encoding  # type: ignore[assignment]  # a module that keeps this protocol
         e = self.encoding
         count = len(e.numbers)
         self.sizes = [count * e.modes, count * e.modes, sum(e.levels), len(e.missing)]

@@ -204,7 +204,7 @@ class ColumnKind:
             if None in self.values:
                 codes = np.where(codes == self.values.index(None), -1, codes - (codes > self.values.index(None)))
             return pd.Series(
-                pd.Categorical.from_codes(  # type: ignore[call-overload]
+                pd.Categorical.from_codes(  # type: ignore[call-overload]  # the stubs know lists of codes only
                     np.where(gone, -1, codes), categories=kept
                 )
             )

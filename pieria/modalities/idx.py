@@ -9,6 +9,7 @@
 import gzip
 import struct
 import zlib
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from pieria.errors import DataError
 LARGEST = 8 * 1024**3
 
 
-def _open(path: Path):  # type: ignore[no-untyped-def]
+def _open(path: Path) -> gzip.GzipFile | BufferedReader:
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     return gzip.open(path, "rb") if zipped else path.open("rb")

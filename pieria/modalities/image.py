@@ -363,7 +363,7 @@ def _resized(array: np.ndarray, height: int, width: int, fit: str, background: i
     """``[h, w, channel]`` brought to ``[height, width, channel]``, deep pictures in floating point."""
     deep = array.dtype != np.uint8
     image = Pillow.fromarray(array[:, :, 0].astype(np.float32) if deep else array[:, :, 0] if array.shape[2] == 1 else array)
-    fill = (
+    fill: int | tuple[int, ...] = (
         background * 257
         if deep
         else background
@@ -375,7 +375,7 @@ def _resized(array: np.ndarray, height: int, width: int, fit: str, background: i
     elif fit == "crop":
         image = ImageOps.fit(image, (width, height), Pillow.Resampling.LANCZOS)
     else:
-        image = ImageOps.pad(image, (width, height), Pillow.Resampling.LANCZOS, color=fill)  # type: ignore[arg-type]
+        image = ImageOps.pad(image, (width, height), Pillow.Resampling.LANCZOS, color=fill)
     values = np.asarray(image)
     if deep:
         values = np.clip(np.round(values), 0, 65535).astype(np.uint16)

@@ -7,9 +7,10 @@ names climb out of their folder. Nothing is unpickled.
 import io
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image as Pillow
@@ -17,6 +18,8 @@ from PIL import ImageOps
 
 from pieria.errors import DataError
 from pieria.modalities.contract import Lazy
+
+Decoded = TypeVar("Decoded")
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 # one picture file larger than this is a mistake or an attack
@@ -62,7 +65,7 @@ class PictureFiles(Lazy):
         """The pictures at these places."""
         return PictureFiles(self.root, [self.names[place] for place in places])
 
-    def __getitem__(self, place):  # type: ignore[no-untyped-def]
+    def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
             return self.take(range(*place.indices(len(self))))
         name = self.names[place]
@@ -119,7 +122,7 @@ class PictureArray(Lazy):
         """The pictures at these places."""
         return PictureArray(self.array[np.asarray(places, dtype=np.int64)], self.levels)
 
-    def __getitem__(self, place):  # type: ignore[no-untyped-def]
+    def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
             return PictureArray(self.array[place], self.levels)
         return from_levels(self.array[place], self.levels)
@@ -216,7 +219,7 @@ def _usable(image: Pillow.Image) -> None:
         raise ValueError("32-bit floating-point pixels; convert it to 8 or 16 bits")
 
 
-def _guarded(decode, title: str):  # type: ignore[no-untyped-def]
+def _guarded(decode: Callable[[], Decoded], title: str) -> Decoded:
     """Run Pillow on bytes of unknown origin, with every way in which it fails told as one `DataError`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -44,7 +44,7 @@ class Rows(Lazy):
         for value in hashes.astype("<u8"):
             yield value.tobytes()
 
-    def __getitem__(self, place):  # type: ignore[no-untyped-def]
+    def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
             return Rows(self.frame.iloc[place].reset_index(drop=True), self.kinds)
         return {str(name): plain(self.frame[name].iloc[place]) for name in self.frame.columns}

@@ -282,7 +282,7 @@ def _series(kind: ColumnKind, values: Any, rows: np.ndarray) -> "pandas.Series":
         code = np.empty(len(values) + 1, np.int64)
         code[order], code[-1] = np.arange(len(values)), -1
         return pd.Series(
-            pd.Categorical.from_codes(  # type: ignore[call-overload]
+            pd.Categorical.from_codes(  # type: ignore[call-overload]  # the stubs know lists of codes only
                 code[rows], categories=list(values[order])
             )
         )

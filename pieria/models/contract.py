@@ -190,7 +190,11 @@ class Predicts(ScoresSymbols, Protocol):
 
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Read ``tokens`` (long ``[batch, k]``); return the log-odds ``[batch, vocabulary]`` of what comes next, and the
-        new state. Equal to ``logits`` of everything read so far, at its last row. The old state may be reused."""
+        new state. Equal to ``logits`` of everything read so far, at its last row.
+
+        The given ``state`` is used up: its memory may be part of the new one. A caller that needs it again, such as a beam
+        search, makes a ``copy.deepcopy`` of it first.
+        """
 
 
 @runtime_checkable

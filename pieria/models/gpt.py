@@ -16,7 +16,7 @@ rotary positions, Su et al. 2021, arXiv 2104.09864; grouped queries, Ainslie et 
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
@@ -24,7 +24,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pieria.data.batch import Batch
+from pieria.data.batch import Batch, check
 from pieria.errors import FormError, UsageError
 from pieria.forms import Form, Label, Tokens
 from pieria.layers.attention import Attention, rotary_table
@@ -152,6 +152,10 @@ class Cache:
     symbols: list[Tensor] = field(default_factory=list)
     used: int = 0
 
+    def __deepcopy__(self, memo: object) -> "Cache":
+        """What was read is copied; the label and the weights, which reading does not change, are shared."""
+        return replace(self, keys=self.keys.clone(), values=self.values.clone(), symbols=list(self.symbols))
+
 
 def _onto(x: Tensor, h: Tensor, turned: Tensor, bias: Tensor | None) -> Tensor:
     """x + h W + b in one product; ``turned`` is the transposed weight of a linear layer."""
@@ -238,6 +242,9 @@ class GPT(Model):
             return None
         if condition is None:
             raise UsageError("no label was given", "one for each item: this model was fitted with labels", "Use --label")
+        if not self.training:  # on a GPU the check waits for the device, which every step of training would notice
+            assert self.condition is not None
+            check(self.condition, condition, "the condition")
         label: Tensor = self.label(condition)
         return label[:, None]
 
@@ -304,6 +311,7 @@ class GPT(Model):
 
     def symbol_log_prob(self, batch: Batch) -> Tensor:
         """Nats of each symbol ``[batch, time]``, zero where masked; reads ``batch.context``, or ``begin`` without one."""
+        check(self.form, batch.x)
         if self.form.end is not None and batch.x.shape[1] > self.form.length:
             raise FormError(
                 f"an item of {batch.x.shape[1]} symbols",
@@ -334,7 +342,7 @@ class GPT(Model):
 
     @torch.no_grad()
     def step(self, tokens: Tensor, state: Cache) -> tuple[Tensor, Cache]:
-        """Read ``tokens`` ``[batch, k]``; the log-odds ``[batch, vocabulary]`` of what comes next. ``state`` is reused."""
+        """Read ``tokens`` ``[batch, k]``; the log-odds ``[batch, vocabulary]`` of what comes next. ``state`` is used up."""
         x = None
         while tokens.shape[1]:
             if state.used == self.reach:

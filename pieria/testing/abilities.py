@@ -1,5 +1,7 @@
 """What abilities promise: scoring symbols, streaming, options of drawing, a latent space, filling."""
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -56,8 +58,11 @@ def check_streams(subject: Subject) -> None:
             logits, state = model.step(read[:, place : place + 1], state)
             what = f"odds read symbol by symbol (place {place}), against logits"
             alike(logits.double().log_softmax(-1), whole[:, place], what)
-        logits, _ = model.step(read[:, 2:], model.step(read[:, :2], model.start(len(x), labels))[1])
-        alike(logits.double().log_softmax(-1), whole[:, -1], "odds read in two pieces, against logits")
+        _, state = model.step(read[:, :2], model.start(len(x), labels))
+        copied = copy.deepcopy(state)
+        for kept, what in ((state, "odds read in two pieces"), (copied, "odds read on from a copy of a state used up")):
+            logits, _ = model.step(read[:, 2:], kept)
+            alike(logits.double().log_softmax(-1), whole[:, -1], f"{what}, against logits")
         mask = mask_after_end(x, form.end)
         scored = model.symbol_log_prob(Batch(x, condition=labels, mask=mask)).double()
         said = whole[:, :-1].gather(-1, x[..., None])[..., 0] * mask

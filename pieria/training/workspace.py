@@ -29,7 +29,7 @@ from pieria.training import checkpoints
 try:
     import fcntl
 except ImportError:  # Windows has no advisory locks of this kind; there, nothing keeps two writers apart
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # in the place of a module
 
 FORMAT = 1
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # from format n to n + 1

@@ -1,0 +1,217 @@
+"""What fitting is made of: what was asked is settled, the data are opened, the model learns in a run directory."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pieria import keeping, registry
+from pieria.data.examples import without_condition
+from pieria.errors import UsageError, unknown
+from pieria.forms import Form, Label, Tokens
+from pieria.modalities.contract import Modality
+from pieria.models import weights
+from pieria.models.contract import Model
+from pieria.noise import ItemNoise, seeded
+from pieria.settings import Settings, assign
+from pieria.training import workspace as directory
+from pieria.training.loop import learn
+from pieria.training.plan import Plan
+from pieria.training.processes import Processes
+from pieria.training.progress import shown
+from pieria.training.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pieria.modalities.opening import Dataset
+
+PREVIEWED, PREVIEWED_LENGTH, PREVIEW_SEED = 16, 200, 0  # items (2 of a stream), symbols of a stream
+
+# ---- what was asked --------------------------------------------------------------------------------------------------
+
+
+def prepared(
+    data: str | Path,
+    model: str,
+    budget: Mapping[str, Any],
+    *,
+    as_: str | None,
+    column: str | None,
+    form: str | None,
+    preset: str | None,
+    condition: str | None,
+    seed: int,
+    start_from: str | Path | None,
+    settings: Mapping[str, Any],
+    licence: str | None,
+    consent: str | None,
+) -> tuple[Model, "Dataset", Plan]:
+    """The model with its first weights, the data that it learns from, and the plan; the arguments are those of `fit`.
+
+    Of each setting the last one said holds: default, the family's default for training, preset, ``settings``, ``budget``.
+    """
+    from pieria.modalities.opening import open_data
+
+    family = registry.find(model)
+    preset_values = _preset(family, model, preset)
+    earlier = None if start_from is None else keeping.restored(start_from)
+    kind = type(earlier.modality) if earlier is not None else _modality_of(data, as_, column)
+    owners: list[type[Settings]] = [family.Settings, Plan, kind.Settings]
+    default = assign(family.training_defaults, owners)
+    named = assign(preset_values, owners)
+    own = assign(settings, owners)
+    plan = Plan.layered(default[1], named[1], {"seed": seed}, own[1], budget)
+    dataset = open_data(
+        data,
+        as_=as_,
+        column=column,
+        form=form or _form_for(family, kind, model),
+        settings={**default[2], **named[2], **own[2]},
+        modality=None if earlier is None else earlier.modality,
+        licence=licence,
+        consent=consent,
+    )
+    wanted = _condition_of(dataset, family, condition)
+    chosen = {**default[0], **named[0], **own[0]}
+    if earlier is not None:
+        if type(earlier.model) is not family:
+            raise UsageError(
+                f"{start_from} is a run of {earlier.record['model']['family']}", f"one of {model}", "Name its family"
+            )
+        chosen = {**earlier.model.settings.model_dump(), **chosen}
+    with seeded(plan.seed, "initial weights"):
+        net = family(family.Settings.of(chosen), dataset.form, wanted)
+    return net, dataset, plan
+
+
+def _preset(family: type[Model], model: str, preset: str | None) -> dict[str, Any]:
+    if preset is None:
+        return {}
+    if preset not in family.presets:
+        raise unknown(f"preset of {model}", preset, family.presets)
+    return family.presets[preset]
+
+
+def _modality_of(data: str | Path, as_: str | None, column: str | None) -> type[Modality]:
+    from pieria.modalities import finding
+
+    return finding.load(finding.forms_of(str(data), as_, column)[0])
+
+
+def _form_for(family: type[Model], kind: type[Modality], model: str) -> str:
+    consumed = {form.kind for form in family.consumes}
+    for form in kind.forms:
+        if form in consumed:
+            return form
+    raise UsageError(
+        f"{model} learns from {' or '.join(sorted(consumed))}",
+        f"{kind.name} data come as {' or '.join(kind.forms)}",
+        "'pieria models --data DATA' lists the families that fit",
+    )
+
+
+def _condition_of(dataset: "Dataset", family: type[Model], condition: str | None) -> Form | None:
+    if condition is None and not family.requires_condition:
+        return None
+    if condition not in (None, "label"):
+        raise unknown("condition", str(condition), ["label"])
+    if dataset.condition is None:
+        raise UsageError(
+            f"{dataset.name} has no labels to be a condition", "data with classes", "Fit it without --condition"
+        )
+    return dataset.condition
+
+
+def say_what(record: Mapping[str, Any], path: Path) -> None:
+    """On standard error, what `fit` would do."""
+    model, plan = record["model"], record["plan"]
+    budget = next((f"{plan[name]:g} {name}" for name in ("steps", "epochs", "seconds") if plan[name]), "1000 steps")
+    print(
+        f"would fit {model['family']} ({model['parameters']:,} parameters) to {record['data']['name']} for {budget} "
+        f"on {record['device']}, and write {path}",
+        file=sys.stderr,
+    )
+
+
+# ---- learning --------------------------------------------------------------------------------------------------------
+
+
+def begun(name: str, out: Path | None, record: dict[str, Any], modality: Modality, processes: Processes) -> Workspace:
+    """The new run directory, which one process makes and writes and all that train together know."""
+    if not processes.main:
+        return Workspace.open(Path(processes.agree(None)), writer=False)
+    space = Workspace.create(out, name, record, keeping.modality_file(modality))
+    processes.agree(str(space.path))
+    return space
+
+
+def resumed(path: Path, asked: Mapping[str, Any]) -> tuple[Model, "Dataset", Plan, Workspace]:
+    """What a run that is gone on with learns, from what, by which plan and where; `UsageError` if it is done."""
+    record = directory.read_record(path)
+    more = {name: value for name, value in asked.items() if value is not None}
+    plan = Plan.layered(record["plan"], more)
+    if record["state"] == "done" and not set(more) - {"device"}:
+        raise UsageError(f"{path} is done", "a run that was stopped", "Give a larger --steps to go on with it")
+    modality = keeping.read_modality(path)
+    dataset = keeping.reopened(record, modality)
+    processes = Processes.join(plan.device)
+    space = Workspace.open(path, writer=processes.main)
+    with seeded(plan.seed, "initial weights"):
+        net = (
+            mixed([keeping.restored(part).model for part in record["mixed"]])
+            if "mixed" in record
+            else weights.build(record["model"])
+        )
+    space.note(plan=plan.model_dump(mode="json"))
+    return net, dataset, plan, space
+
+
+def mixed(parts: Sequence[Model]) -> Model:
+    """The mixture of fitted models, whose weights are still to be learned."""
+    net: Model = registry.find("mix").of(parts)  # type: ignore[attr-defined]  # `of` is Mix's alone, not every Model's
+    return net
+
+
+def learned(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, resume: bool, quiet: bool) -> None:
+    """Let the model learn; its weights, its log and what came of it are in the run directory then."""
+    with space, shown(quiet=quiet) as watch:
+        space.note(state="running", error=None)
+        if space.record.get("start_from") and space.newest_checkpoint() is None:
+            weights.restore(net, keeping.restored(space.record["start_from"]).model.state_dict())
+        for sentence in (dataset.reason, *dataset.findings) if not resume else ():
+            watch.say(sentence)
+        train = dataset.examples("train", training=True)
+        validation = dataset.examples("validation") if "validation" in dataset.parts else None
+        if net.condition is None:
+            train, validation = without_condition(train), None if validation is None else without_condition(validation)
+        preview = _previewer(space, dataset.modality) if space.writes else None
+        history = learn(net, train, validation, plan, workspace=space, resume=resume, watch=replace(watch, preview=preview))
+        if space.writes:
+            weights.save(net, space.path / "model.safetensors")
+        state = "stopped" if history.ended == "stopped" else "done"
+        space.note(
+            state=state, finished=directory.now(), result=asdict(history), repeat=keeping.repeat(plan, history.totals)
+        )
+        if state == "stopped":
+            watch.say(f"stopped after step {history.steps}; go on with: pieria fit --resume {space.path}")
+
+
+def _previewer(space: Workspace, modality: Modality) -> Any:
+    """Draws a few artifacts, always from the same noise, into ``samples/``."""
+
+    def draw(model: Model, step: int) -> None:
+        form = model.form
+        stream = isinstance(form, Tokens) and form.end is None
+        n = 2 if stream else PREVIEWED
+        has_length = stream and "length" in model.Sampling.model_fields
+        options = model.Sampling.of({"length": PREVIEWED_LENGTH} if has_length else {})
+        device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
+        classes = len(model.condition.classes) if isinstance(model.condition, Label) else 0
+        condition = torch.arange(n, device=device) % classes if classes else None
+        drawn = modality.decode(model.sample(n, options, ItemNoise(PREVIEW_SEED, n), condition).cpu())
+        said = {"pieria": space.record["name"], "step": str(step)}
+        modality.preview(drawn, space.path / "samples" / f"step-{step:08d}", said)
+
+    return draw
