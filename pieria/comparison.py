@@ -292,8 +292,10 @@ def _samples(entry: Entry) -> str:
         return f"<h3>{escape(entry.model)}</h3>{paragraphs('Failed: ' + entry.error)}"
     if not entry.previews:
         return ""
+    from pieria.explanation.run_page import shown_text
+
     last = entry.previews[-1]
-    body = picture(last) if last.suffix == ".png" else texts([last.read_text(encoding="utf-8")], limit=2500)
+    body = picture(last) if last.suffix == ".png" else texts([shown_text(last)], limit=2500)
     return f"<h3>{escape(entry.model)}</h3>{body}"
 
 

@@ -155,7 +155,8 @@ def copies(compared: Comparison, split: str) -> dict[str, Any]:
 
 def _cost(record: Mapping[str, Any]) -> dict[str, Any]:
     result = record.get("result") or {}
-    told = {"seconds": result.get("seconds"), **(result.get("cost") or {})}
+    cost = result.get("cost") or {}
+    told = {"seconds": result.get("seconds"), **cost, "joules_source": cost.get("source")}
     return {
         name: NOT_STATED if told.get(name) is None else told[name]
         for name in ("seconds", "joules", "joules_source", "gCO2e", "gCO2e_source")

@@ -47,8 +47,6 @@ def evaluate(
         print_json(card.to_json())
     else:
         print(card.table())
-        for sentence in card.words:
-            print(f"\n{sentence}")
 
 
 def compare(

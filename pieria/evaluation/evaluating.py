@@ -18,7 +18,7 @@ from pieria.evaluation.comparison import Comparison, Drawn, as_learned, draw, he
 from pieria.evaluation.scorecard import LIKELIHOODS, Figure, Scorecard, plain
 from pieria.evaluation.similarity import in_words, likeness, novelty
 from pieria.forms import Curve, Form, Grid, Row, Tokens
-from pieria.models.contract import Learns, Model, Trains
+from pieria.models.contract import Learns, Model, Trains, learned_numbers
 
 if TYPE_CHECKING:
     from pieria.modalities.opening import Dataset
@@ -43,7 +43,7 @@ def evaluate(
         split: the part to compare with; never the one that it learned from.
         count: how many samples to draw; without it 64 to 500 texts, 1,000 pictures, 2,000 rows, 200 curves.
         seed: of the samples and of every random choice.
-        cost: "seconds" and "joules" of the training, and "joules_source", how energy was told, where known.
+        cost: "seconds" and "joules" of the training, and "source", how energy was told, where known.
 
     Raises `UsageError` for a split that there is not, `FormError` for data of another form than the model learned.
     """
@@ -156,6 +156,12 @@ def _own_figures(
     return curves.figures(model, training, held, split, seed, len(comparison.made)), {}
 
 
+def _parameters(model: Model) -> Figure:
+    """How large it is: parameters, or what stands for them in a family that has none."""
+    learned, note = learned_numbers(model)
+    return Figure("parameters", float(learned), "numbers", "measure", "lower", note=note)
+
+
 def _costs(
     model: Model, comparison: Comparison, drawn: Drawn, cost: Mapping[str, Any], split: str, seed: int
 ) -> list[Figure]:
@@ -176,15 +182,12 @@ def _costs(
             seed,
             note="on this machine, in batches of 250",
         ),
-        Figure("parameters", float(sum(p.numel() for p in model.parameters())), "numbers", "measure", "lower"),
+        _parameters(model),
     ]
-    held = sum(b.numel() for b in model.buffers())
-    if held:
-        found[-1] = found[-1].but(note=f"learned by gradient; besides, {held:,} numbers are held in tables")
     if cost.get("seconds") is not None:
         found.append(Figure("training time", float(cost["seconds"]), "s", "measure", "lower"))
     if cost.get("joules") is not None:
-        how = f"energy: {cost.get('joules_source', 'source not stated')}"
+        how = f"energy: {cost.get('source', 'source not stated')}"
         found.append(Figure("training energy", float(cost["joules"]), "J", "measure", "lower", note=how))
     return found
 

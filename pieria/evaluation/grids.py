@@ -27,7 +27,8 @@ from pieria.evaluation.scorecard import Figure, likelihood_name
 from pieria.forms import Grid
 from pieria.models.contract import Model, Scores
 
-MOST_SCORED = 2_000
+# a bound takes many passes for each picture (importance samples)
+MOST_SCORED, MOST_BOUNDED = 2_000, 400
 
 
 def nats_of(model: Model, examples: Examples, most: int = MOST_SCORED, size: int = 200) -> np.ndarray:
@@ -49,8 +50,9 @@ def figures(model: Model, held: Examples, baseline: Model | None, split: str) ->
     form = held.form
     assert isinstance(form, Grid)
     kind = model.likelihood
-    nats = nats_of(model, held)
-    other = None if baseline is None else float(nats_of(baseline, without_condition(held)).mean())
+    most = MOST_SCORED if kind == "exact" else MOST_BOUNDED
+    nats = nats_of(model, held, most)
+    other = None if baseline is None else float(nats_of(baseline, without_condition(held), most).mean())
     mean, low, high = mean_interval(nats)
     note = "probability of levels" if form.levels is not None else "density of values in [-1, 1]"
     if len(nats) < len(held):

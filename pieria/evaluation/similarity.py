@@ -104,6 +104,11 @@ def in_words(sets: Comparison, like: Figure, new: list[Figure]) -> list[str]:
             f"Novelty: {near.value:.0%} of the samples lie nearer to a training item than 95 % of held-out items do, and "
             f"{copies.value:.0%} are copies: look at the nearest training items before you publish samples."
         )
+    elif near.low > near.floor:
+        words.append(
+            f"Novelty: {near.value:.0%} of the samples lie very near to a training item, and {near.floor:.0%} of held-out "
+            f"items do: somewhat nearer than new data would, with {copies.value:.0%} copies."
+        )
     else:
         words.append("Novelty: the samples lie no nearer to the training data than held-out items do.")
     return words

@@ -16,7 +16,7 @@ _FORM = {
     "curve": "curves: measured functions",
 }
 _LEARNING = {
-    "estimates": "It has no loss to descend: it is estimated directly, by counting, by EM, or in closed form.",
+    "estimates": "It does not learn step by step: it is estimated from all data at once, by counting, EM, or highest likelihood.",
     "trains": "It is trained by gradient, step by step.",
     "learns": "It learns in stages, one part after the other.",
 }

@@ -59,13 +59,14 @@ def texts(items: Iterable[str], limit: int = 700) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """A named line of a chart; with ``dots`` its points are drawn and labelled instead of joined."""
+    """A named line of a chart; not joined but labelled with ``dots``, or standing on zero with ``bars``."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     dots: bool = False
     dashed: bool = False
+    bars: bool = False
 
 
 def chart(lines: Sequence[Line], *, x: str, y: str, log_x: bool = False, width: float = 6.4, height: float = 3.2) -> str:
@@ -84,9 +85,11 @@ def chart(lines: Sequence[Line], *, x: str, y: str, log_x: bool = False, width: 
             axes.scatter(line.x, line.y, color=colour, s=42, zorder=3)
             for a, b in zip(line.x, line.y, strict=True):
                 axes.annotate(line.name, (a, b), xytext=(7, 5), textcoords="offset points", fontsize=9, color=colour)
+        elif line.bars:
+            axes.bar(line.x, line.y, color=colour)
         else:
             axes.plot(line.x, line.y, color=colour, label=line.name, linewidth=1.6, linestyle="--" if line.dashed else "-")
-    if any(not line.dots for line in lines):
+    if any(line.name and not line.dots for line in lines):
         axes.legend(frameon=False, fontsize=9)
     if log_x:
         axes.set_xscale("log")
@@ -110,6 +113,8 @@ def film(frames: Sequence[tuple[str, str]], name: str) -> str:
         for number, (caption, body) in enumerate(frames)
     )
     last = len(frames) - 1
+    if not last:
+        return f'<div class="film">{shown}</div>'
     return (
         f'<div class="film" id="{escape(name)}"><div class="bar"><button type="button" aria-label="play">▶</button>'
         f'<input type="range" min="0" max="{last}" value="{last}" aria-label="frame"></div>{shown}</div>'
@@ -153,6 +158,7 @@ _SCRIPT = """
 for (const film of document.querySelectorAll('.film')) {
   const frames = [...film.querySelectorAll('.frame')];
   const slider = film.querySelector('input'), play = film.querySelector('button');
+  if (!slider) continue;
   const show = n => frames.forEach((frame, i) => frame.hidden = i !== n);
   let timer = null;
   const stop = () => { clearInterval(timer); timer = null; play.textContent = '▶'; };

@@ -1,5 +1,6 @@
 """One page about a run: what it learned, a film of its training, and what happens between noise and artifact in it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,9 @@ from pieria.explanation import family as families
 from pieria.explanation import glossary
 from pieria.explanation.page import Line, Page, chart, escape, film, paragraphs, picture, table, texts
 from pieria.explanation.tracing import enlarged, frames
-from pieria.forms import Grid
+from pieria.forms import Grid, Label
 from pieria.modalities.contract import Modality
-from pieria.models.contract import Decodes, Explains, Model
+from pieria.models.contract import Decodes, Explains, Model, learned_numbers
 from pieria.noise import ItemNoise
 
 if TYPE_CHECKING:
@@ -53,11 +54,11 @@ def run_page(
 
 
 def _facts(record: Mapping[str, Any], model: Model) -> dict[str, object]:
-    parameters = sum(p.numel() for p in model.parameters())
+    learned, how = learned_numbers(model)
     return {
         "data": record["data"]["name"],
         "model": record["model"]["family"],
-        "parameters": f"{parameters:,}",
+        "parameters": f"{learned:,} ({how})",
         "seed": record.get("seed", "not stated"),
         "state": record["state"],
     }
@@ -76,6 +77,10 @@ def training_charts(log: Sequence[Mapping[str, Any]]) -> str:
             x, y = lines.setdefault("held out", ([], []))
             x.append(entry["step"])
             y.append(entry["validation"])
+    if all(len(x) < 2 for x, _ in lines.values()):
+        # estimated in one go: there is no curve to draw
+        said = [f"{name} loss: {y[0]:.4g}." for name, (_, y) in lines.items() if y]
+        return paragraphs("It was estimated from all data in one go, so there is no curve of training.", *said)
     # parts such as "generator/penalty" go to a chart of their own, so that they do not flatten the losses
     whole = [Line(name, x, y, dashed=name == "held out") for name, (x, y) in lines.items() if "/" not in name]
     parts = [Line(name, x, y) for name, (x, y) in lines.items() if "/" in name]
@@ -87,12 +92,22 @@ def _film_of_training(previews: Sequence[Path]) -> str:
         return ""
     shown: list[tuple[str, str]] = []
     for path in previews:
-        caption = path.stem.replace("-", " ")
+        word, _, step = path.stem.rpartition("-")
+        caption = f"{word} {int(step):,}" if step.isdigit() else path.stem
         if path.suffix == ".png":
             shown.append((caption, picture(path)))
         else:
-            shown.append((caption, texts([path.read_text(encoding="utf-8")], limit=3000)))
-    return "<h3>What it drew while it learned, always from the same noise</h3>" + film(shown, "training-film")
+            shown.append((caption, texts([shown_text(path)], limit=3000)))
+    what = "What it drew while it learned, always from the same noise" if len(shown) > 1 else "What it draws"
+    return f"<h3>{what}</h3>" + film(shown, "training-film")
+
+
+def shown_text(path: Path) -> str:
+    """A preview's text without the lines at its head that name the run."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    while lines and re.match(r"# \w+: ", lines[0]):
+        lines.pop(0)
+    return "\n".join(lines)
 
 
 def _trace(model: Model, modality: Modality, seed: int) -> str:
@@ -109,11 +124,16 @@ def _some_condition(model: Model) -> Tensor | None:
 
 
 def _latent(model: Model, modality: Modality, seed: int, side: int = 8) -> str:
-    """A sheet of the latent space: four codes from the prior in the corners, and the paths between them, decoded."""
+    """A sheet of the latent space: codes from the prior, and the paths between them, decoded.
+
+    Without a condition four codes stand in the corners; with classes each row is a class, and each column a code.
+    """
     if not isinstance(model, Decodes) or not isinstance(modality.form, Grid):
         return ""
+    if isinstance(model.condition, Label):
+        return _classes_by_codes(model, modality, seed, side)
     with torch.inference_mode():
-        corners = model.prior(4, ItemNoise(seed, 4)).flatten(1)
+        corners = _apart(model, ItemNoise(seed, 32))
         across = torch.linspace(0, 1, side)
         weights = torch.stack(
             [(1 - a) * (1 - b) for a in across for b in across]
@@ -123,12 +143,37 @@ def _latent(model: Model, modality: Modality, seed: int, side: int = 8) -> str:
         ).view(4, side * side)
         # a mixture of Gaussian codes is shorter than they are; rescaled, it stays where the decoder was trained
         codes = (weights.T @ corners) / weights.T.norm(dim=1, keepdim=True)
-        shape = (side * side, *model.latents["z"])
-        condition = _some_condition(model)
-        decoded = model.decode(codes.view(shape), condition=None if condition is None else condition.expand(side * side))
+        decoded = model.decode(codes.view(side * side, *model.latents["z"]))
     lead = paragraphs(
-        "Four codes drawn from the prior stand in the corners; between them the codes are blended and decoded. Neighbours "
-        "look alike: that is what makes it a space."
+        "Four codes stand in the corners: of 32 drawn from the prior, those whose items differ most. Between them the codes "
+        "are blended and decoded. Neighbours look alike: that is what makes it a space."
+    )
+    return lead + picture(enlarged(_sheet(modality.decode(decoded), side), 512))
+
+
+def _apart(model: Decodes, noise: ItemNoise) -> Tensor:
+    """Four codes whose decoded items are far from each other: each next one is the farthest from those before it."""
+    codes = model.prior(len(noise), noise)
+    items = model.decode(codes).flatten(1).double()
+    chosen = [0]
+    nearest = torch.full((len(codes),), torch.inf, dtype=torch.float64, device=items.device)
+    while len(chosen) < 4:
+        nearest = torch.minimum(nearest, (items - items[chosen[-1]]).norm(dim=1))
+        chosen.append(int(nearest.argmax()))
+    return codes[chosen].flatten(1)
+
+
+def _classes_by_codes(model: Decodes, modality: Modality, seed: int, side: int, most: int = 10) -> str:
+    assert isinstance(model, Model)
+    assert isinstance(model.condition, Label)
+    classes = model.condition.classes[:most]
+    with torch.inference_mode():
+        codes = model.prior(side, ItemNoise(seed, side)).repeat(len(classes), *[1] * len(model.latents["z"]))
+        condition = torch.arange(len(classes)).repeat_interleave(side).to(codes.device)
+        decoded = model.decode(codes, condition=condition)
+    lead = paragraphs(
+        f"Each column is one code drawn from the prior, each row a class that was asked for ({', '.join(classes)}): what "
+        "stays the same down a column is what the code says, what stays the same along a row is what the class says."
     )
     return lead + picture(enlarged(_sheet(modality.decode(decoded), side), 512))
 
@@ -137,7 +182,8 @@ def _sheet(images: "Sequence[Image]", side: int) -> "Image":
     from PIL.Image import new
 
     width, height = images[0].size
-    sheet = new(images[0].mode, (side * (width + 1) - 1, side * (height + 1) - 1), "white")
+    down = -(-len(images) // side)
+    sheet = new(images[0].mode, (side * (width + 1) - 1, down * (height + 1) - 1), "white")
     for place, image in enumerate(images):
         sheet.paste(image, ((place % side) * (width + 1), (place // side) * (height + 1)))
     return sheet

@@ -20,6 +20,25 @@ if TYPE_CHECKING:
 
 MOST_FRAMES = 80
 MOST_BARS = 8
+MOST_READ = 64  # symbols of the past that a frame shows
+
+# what the tensors of a step are called for a reader; others keep the name that the family gave them
+TITLES = {
+    "odds": "What may come next, and how probable the model finds it",
+    "kept": "What the drawing options left of that",
+    "by order": "The odds of the drawn symbol, by how much history is looked at",
+    "odds by part": "What each part finds probable",
+    "weights": "How much each part counts",
+    "attention": "Where each head looked to decide (dark: much)",
+    "z": "The code: the numbers that the item is made from",
+    "features": "Feature maps on the way",
+    "raw": "The numbers that the network puts out",
+    "score": "What the discriminator says (above 0: it takes it for real)",
+    "covariance": "How much each point says about each other one",
+    "deviation": "How uncertain the function is, from the first point to the last",
+}
+# shown in words by the step's name or note already
+SAID = frozenset({"symbol", "label", "component", "read"})
 
 Frame = tuple[str, str]
 
@@ -40,11 +59,27 @@ def _tokens(step: Step, modality: Modality) -> str:
     body = texts([_text(modality, step.x)], limit=4000) if step.x is not None else ""
     form = modality.form
     assert isinstance(form, Tokens)
+    drawn = step.data.get("symbol")
+    chosen = None if drawn is None else int(drawn.reshape(-1)[0])
+    if chosen is not None:
+        body += f"<p>Drawn: <code>{escape(_symbol(modality, chosen))}</code></p>"
+    read = step.data.get("read")
     for name, tensor in step.data.items():
+        if name in SAID or (name == "kept" and torch.allclose(tensor, step.data.get("odds", tensor), atol=1e-4)):
+            continue
+        title = f"<h3>{escape(TITLES.get(name, name))}</h3>"
         if tensor.numel() == form.vocabulary:
-            body += f"<h3>{escape(name)}</h3>" + _odds(
-                tensor.flatten(), lambda symbol: _text(modality, torch.tensor([[symbol]]))
-            )
+            body += title + _odds(tensor.flatten(), modality, chosen)
+        elif tensor.ndim == 2 and tensor.shape[1] == form.vocabulary:
+            each = "".join(f"<div><h4>part {k + 1}</h4>{_odds(row, modality, chosen)}</div>" for k, row in enumerate(tensor))
+            body += f'{title}<div class="columns">{each}</div>'
+        elif read is not None and tensor.ndim == 3 and tensor.shape[2] == read.numel():
+            body += title + _looks(tensor, [_symbol(modality, symbol) for symbol in read.flatten().tolist()])
+        elif name == "by order":
+            names = ["no history", *(f"{n} before" for n in range(1, tensor.numel()))]
+            body += title + _shares(names, tensor.flatten().tolist())
+        elif name == "weights":
+            body += title + _shares([f"part {k + 1}" for k in range(tensor.numel())], tensor.flatten().tolist())
         else:
             body += _tensor(name, tensor)
     return body
@@ -54,16 +89,52 @@ def _text(modality: Modality, x: Tensor) -> str:
     return "".join(map(str, modality.decode(x))) if x.shape[1] else ""
 
 
-def _odds(odds: Tensor, named: Callable[[int], str]) -> str:
-    """The most probable symbols as bars; ``odds`` may be probabilities or logits."""
+def _symbol(modality: Modality, symbol: int) -> str:
+    """One symbol as a reader can see it, white space and the two ends too."""
+    form = modality.form
+    assert isinstance(form, Tokens)
+    if symbol == form.end:
+        return "(end)"
+    if symbol >= form.vocabulary:
+        return "(begin)"
+    text = _text(modality, torch.tensor([[symbol]]))
+    return {" ": "␣", "\n": "⏎", "\t": "⇥"}.get(text, text) or "(end)"
+
+
+def _looks(attention: Tensor, read: list[str]) -> str:
+    """``attention`` ``[layer, head, read]`` as the text that was read, once for each head, shaded by the attention."""
+    begin = max(0, len(read) - MOST_READ)
+    body = "<p>The rest of the text stands further to the left.</p>" if begin else ""
+    for layer, heads in enumerate(attention.detach().float().cpu()):
+        for number, head in enumerate(heads):
+            most = max(float(head.max()), 1e-9)
+            marked = "".join(
+                f'<b style="--look:{100 * float(share) / most:.0f}%">{escape(text)}</b>'
+                for text, share in zip(read[begin:], head[begin:], strict=True)
+            )
+            body += f'<div class="look"><span>layer {layer + 1}, head {number + 1}</span><code>{marked}</code></div>'
+    return body
+
+
+def _shares(names: list[str], values: list[float]) -> str:
+    """Named probabilities as bars."""
+    rows = [
+        f'<code>{escape(name)}</code><i style="width:{100 * value:.1f}%"></i><span>{100 * value:.1f} %</span>'
+        for name, value in zip(names, values, strict=True)
+    ]
+    return f'<div class="odds">{"".join(rows)}</div>'
+
+
+def _odds(odds: Tensor, modality: Modality, chosen: int | None) -> str:
+    """The most probable symbols as bars, and the drawn one; ``odds`` may be probabilities or logits."""
     odds = odds.double()
     if (odds < 0).any() or abs(float(odds.sum()) - 1) > 1e-3:
         odds = odds.softmax(dim=0)
-    rows = []
-    for value, symbol in zip(*(part.tolist() for part in odds.topk(min(MOST_BARS, len(odds)))), strict=True):
-        shown = repr(named(symbol))[1:-1] or "(end)"
-        rows.append(f'<code>{escape(shown)}</code><i style="width:{100 * value:.1f}%"></i><span>{100 * value:.1f} %</span>')
-    return f'<div class="odds">{"".join(rows)}</div>'
+    symbols = odds.topk(min(MOST_BARS, len(odds))).indices.tolist()
+    if chosen is not None and chosen not in symbols:
+        symbols = [*symbols[:-1], chosen]
+    names = [_symbol(modality, symbol) + (" ←" if symbol == chosen else "") for symbol in symbols]
+    return _shares(names, [float(odds[symbol]) for symbol in symbols])
 
 
 def _grid(step: Step, modality: Modality) -> str:
@@ -71,7 +142,7 @@ def _grid(step: Step, modality: Modality) -> str:
     if step.x is not None:
         image = modality.decode(step.x)[0]
         body += picture(enlarged(image))
-    return body + "".join(_tensor(name, tensor) for name, tensor in step.data.items())
+    return body + _tensors(step)
 
 
 def enlarged(image: "Image", side: int = 256) -> "Image":
@@ -87,7 +158,11 @@ def _row(step: Step, modality: Modality) -> str:
     if step.x is not None:
         row = dict(modality.decode(step.x)[0])
         body += table(["column", "value"], list(row.items()), numbers=False)
-    return body + "".join(_tensor(name, tensor) for name, tensor in step.data.items())
+    return body + _tensors(step)
+
+
+def _tensors(step: Step) -> str:
+    return "".join(_tensor(name, tensor) for name, tensor in step.data.items() if name not in SAID)
 
 
 def _curve(step: Step, modality: Modality) -> str:
@@ -97,20 +172,23 @@ def _curve(step: Step, modality: Modality) -> str:
     if step.x is not None:
         x = step.x[0].detach().double().cpu()
         order = x[:, 0].argsort()
-        lines.append(Line("drawn", x[order, 0].tolist(), x[order, inputs].tolist()))
+        lines.append(Line(step.name, x[order, 0].tolist(), x[order, inputs].tolist()))
     others = ""
     for name, tensor in step.data.items():
         curve = tensor.detach().double().cpu()
         curve = curve[0] if curve.ndim == 3 and curve.shape[0] == 1 else curve
         if curve.ndim == 2 and curve.shape[1] == inputs + 1:
             order = curve[:, 0].argsort()
-            lines.append(Line(name, curve[order, 0].tolist(), curve[order, inputs].tolist(), dashed=True))
+            # the mean is the step's own item already
+            if step.x is None or not torch.equal(curve, step.x[0].detach().double().cpu()):
+                lines.append(Line(name, curve[order, 0].tolist(), curve[order, inputs].tolist(), dashed=True))
         elif curve.ndim == 3 and curve.shape[2] == inputs + 1:
             for number, one in enumerate(curve[:5]):
                 lines.append(Line(f"{name} {number + 1}", one[:, 0].tolist(), one[:, inputs].tolist()))
         else:
             others += _tensor(name, tensor)
-    return chart(lines, x="x", y="y") + others
+    across, up, *_ = getattr(modality, "names", ("x", "y"))
+    return chart(lines, x=across, y=up) + others
 
 
 _RENDERERS: dict[type[Form], Callable[[Step, Modality], str]] = {Tokens: _tokens, Grid: _grid, Row: _row, Curve: _curve}
@@ -121,7 +199,7 @@ def _tensor(name: str, tensor: Tensor) -> str:
     values = tensor.detach().float().cpu()
     while values.ndim > 1 and values.shape[0] == 1:
         values = values[0]
-    title = f"<h3>{escape(name)}</h3>"
+    title = f"<h3>{escape(TITLES.get(name, name))}</h3>"
     if values.numel() == 1:
         return f"{title}<p>{float(values):.4g}</p>"
     if values.ndim == 1:
@@ -132,16 +210,17 @@ def _tensor(name: str, tensor: Tensor) -> str:
 
 
 def _bars(values: Tensor) -> str:
-    position = range(len(values))
-    return chart([Line("value", list(position), values.tolist())], x="place", y="value", height=1.9)
+    position = list(range(len(values)))
+    return chart([Line("", position, values.tolist(), bars=True)], x="number", y="value", height=1.9)
 
 
 def _sheet(maps: Tensor, most: int = 16) -> Tensor:
     """Up to 16 maps ``[map, height, width]`` side by side in rows of eight, with a gap of one."""
     maps = maps.reshape(-1, *maps.shape[-2:])[:most]
     padded = torch.nn.functional.pad(maps, (0, 1, 0, 1), value=float(maps.min()))
-    padded = torch.nn.functional.pad(padded, (0, 0, 0, 0, 0, -len(padded) % 8), value=float(maps.min()))
-    rows = padded.unflatten(0, (-1, min(8, len(padded))))
+    across = min(8, len(padded))
+    padded = torch.nn.functional.pad(padded, (0, 0, 0, 0, 0, -len(padded) % across), value=float(maps.min()))
+    rows = padded.unflatten(0, (-1, across))
     return rows.permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
 
 

@@ -282,3 +282,18 @@ def abilities(model: Model | type[Model]) -> list[str]:
         "explains": "trace",
     }
     return [name for name, method in methods.items() if callable(getattr(owner, method, None))]
+
+
+def learned_numbers(model: Model) -> tuple[int, str]:
+    """How many numbers were learned, and how: by gradient, or in the tables of a family that counts or is estimated.
+
+    A part of a model that has no parameters adds its tables: their real numbers, or where there are none (counts) all.
+    """
+    whole = sum(p.numel() for p in model.parameters())
+    parts = [part for part in model.modules() if isinstance(part, Model) and not any(True for _ in part.parameters())]
+    tables = {id(b): b for part in parts for b in part.buffers()}
+    real = sum(b.numel() for b in tables.values() if b.is_floating_point())
+    counted = [part for part in parts if not any(b.is_floating_point() for b in part.buffers())]
+    real += sum(b.numel() for b in {id(b): b for part in counted for b in part.buffers()}.values())
+    how = ["learned by gradient"] if whole else []
+    return whole + real, " and ".join([*how, *(["numbers in tables that were estimated or counted"] if real else [])])

@@ -23,7 +23,7 @@ def fitted(data):
 @pytest.mark.parametrize("data", [digits, text, words], ids=["grid", "stream", "items"])
 def test_an_exact_model_gets_every_figure(data):
     data = data()
-    card = evaluate(fitted(data), data, count=80, cost={"seconds": 2.0, "joules": 5.0, "joules_source": "estimated"})
+    card = evaluate(fitted(data), data, count=80, cost={"seconds": 2.0, "joules": 5.0, "source": "estimated"})
     assert [figure.name for figure in card.figures][:3] == ["likeness", "novelty", "copies"]
     assert card["training time"].value == 2.0
     assert "estimated" in card["training energy"].note
