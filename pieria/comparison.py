@@ -18,6 +18,7 @@ from pieria.settings import Settings
 
 FIRST = ("likeness", "novelty")
 LIKELIHOODS = ("exact", "bound", "estimate", "pseudo")
+BESIDE = ("baseline", "floor")
 COST = ("training time", "training energy", "sampling speed", "parameters")
 
 
@@ -56,7 +57,7 @@ class Comparison:
     @property
     def title(self) -> str:
         """What was compared, under which budget."""
-        return f"{self.data}: {len(self.entries)} families, {self.budget} each, seed {self.seed}"
+        return f"{self.data}: {_counted(self.entries)}, {self.budget} each, seed {self.seed}"
 
     def columns(self) -> list[tuple[str, str, str]]:
         """(name, kind, unit) of the columns: likeness and novelty, likelihoods by kind, other measures, cost."""
@@ -78,16 +79,17 @@ class Comparison:
 
     def header(self) -> list[str]:
         """The headings of `rows`."""
-        return ["model", *(f"{name} ({kind})" if kind in LIKELIHOODS else name for name, kind, _ in self.headline())]
+        return ["figure", *(entry.model for entry in self.entries), "baseline", "real data"]
 
-    def rows(self) -> list[list[str]]:
-        """A row a family, for a terminal."""
-        return [self._row(entry, self.headline()) for entry in self.entries]
-
-    def _row(self, entry: Entry, columns: Sequence[tuple[str, str, str]]) -> list[str]:
-        if entry.error:
-            return [entry.model, f"failed: {entry.error}", *[""] * (len(columns) - 1)]
-        return [entry.model, *(shown(entry.figure(name, kind)) for name, kind, _ in columns)]
+    def rows(self, columns: Sequence[tuple[str, str, str]] | None = None) -> list[list[str]]:
+        """A row a figure and a column a family, so that it fits a terminal; beside them the baseline and real data."""
+        found = []
+        for name, kind, unit in self.headline() if columns is None else columns:
+            figures = [entry.figure(name, kind) for entry in self.entries]
+            cells = ["failed" if e.error else _value(f) for e, f in zip(self.entries, figures, strict=True)]
+            beside = [next((f[which] for f in figures if f and f.get(which) is not None), None) for which in BESIDE]
+            found.append([_titled(name, kind, unit), *cells, *("" if b is None else _number(b) for b in beside)])
+        return found
 
     @property
     def words(self) -> list[str]:
@@ -104,7 +106,8 @@ class Comparison:
             if len(ranked) > 1:
                 best = (min if ranked[0][1] == "lower" else max)(ranked)
                 what = f"{name}, {kind}" if kind in LIKELIHOODS else name
-                said.append(f"Best by {what}: {best[2]} ({best[0]:.4g} {unit}).".replace(" ).", ")."))
+                amount = f"{best[0]:.4g} {unit}".removesuffix(" energy").strip()
+                said.append(f"Best by {what}: {best[2]} ({amount}).")
         said += [f"{entry.model}: {sentence}" for entry in self.entries for sentence in entry.words]
         said += [f"{entry.model} failed: {entry.error}" for entry in self.entries if entry.error]
         return list(dict.fromkeys(said))
@@ -130,13 +133,19 @@ class Comparison:
         }
 
 
-def shown(figure: Mapping[str, Any] | None) -> str:
-    """A figure for people: value, and what stands beside it."""
-    if figure is None or figure["value"] is None:
-        return "–"
-    text = _number(figure["value"])
-    beside = [f"{name} {_number(figure[name])}" for name in ("floor", "baseline") if figure.get(name) is not None]
-    return f"{text} ({', '.join(beside)})" if beside else text
+def _counted(entries: Sequence[Entry]) -> str:
+    return "1 family" if len(entries) == 1 else f"{len(entries)} families"
+
+
+def _value(figure: Mapping[str, Any] | None) -> str:
+    return "–" if figure is None or figure["value"] is None else _number(figure["value"])
+
+
+def _titled(name: str, kind: str, unit: str) -> str:
+    """A figure's name, its unit where that says more, and whether a likelihood is exact: "training time, s"."""
+    plain = unit in ("", "share", "energy", "numbers") or unit.partition(" ")[0] in name
+    title = name if plain else f"{name}, {unit.partition(' (')[0]}"
+    return f"{title} (exact)" if kind == "exact" else title
 
 
 def _number(value: float) -> str:
@@ -246,14 +255,16 @@ def _settings_of(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 READING = (
-    "Likeness is the distance of each model's samples to data that it has never seen; its floor is the distance between two "
-    "halves of the real data, so a model at its floor cannot be told apart by this measure. Lower is better.",
-    "Novelty is the share of samples that lie nearer to a training item than held-out items do. A good model has about the "
-    "floor's share; a model with far more copies its training data.",
+    "Likeness is the distance of each model's samples to data that it has never seen. Beside it stands the distance of real "
+    "training items to the same data: a model that reaches it cannot be told from real data by this measure.",
+    "Novelty is the share of samples that lie as near to a training item as only the nearest 5 % of held-out items do. At 0 "
+    "all samples are new; a good model has about the share of real data; a model with far more copies its training data.",
     "A likelihood says how probable the model finds the held-out data. Exact ones may be compared with each other, and "
-    "bounds with bounds; a GAN has none. Negative log-likelihoods are shown: lower is better.",
-    "Every neural figure stands beside the baseline: a cheap model of the same form. A network that loses to it has learned "
+    "bounds with bounds; a GAN has none. What is shown is its negative, in nats or bits: lower is better.",
+    "Every likelihood stands beside the baseline's: a cheap model of the same form. A network that loses to it has learned "
     "little, however long it trained.",
+    "Training time counts learning alone; each run's scorecard says how energy was measured or estimated; sampling "
+    "speed is of this machine. Parameters are the numbers that were learned: weights, or counts and tables.",
 )
 
 
@@ -261,8 +272,8 @@ def report(comparison: Comparison) -> str:
     """The comparison as one self-contained HTML page."""
     page = Page(
         title=f"Which model for {comparison.data}?",
-        lead=f"{len(comparison.entries)} families of generative model learned from the same data, under the same budget "
-        f"({comparison.budget} of training each, seed {comparison.seed}), and were judged by the same measures.",
+        lead=f"{_counted(comparison.entries)} of generative model, the same data, the same budget ({comparison.budget} of "
+        f"training each, seed {comparison.seed}), the same measures.",
     )
     page.add("The result", *("".join(f'<p class="note">{escape(s)}</p>' for s in comparison.words)))
     headline = comparison.headline()
@@ -270,7 +281,7 @@ def report(comparison: Comparison) -> str:
         "The table",
         table(comparison.header(), comparison.rows()),
         paragraphs(
-            "In brackets: the floor is what real data reach against other real data; the baseline is the cheap model."
+            "Real data: what real items reach in the samples' place. The baseline is a cheap model of the same form."
         ),
     )
     page.add("How to read it", paragraphs(*READING))
@@ -278,11 +289,7 @@ def report(comparison: Comparison) -> str:
     page.add("Quality and cost", _quality_against_cost(comparison))
     page.add("Learning curves", "".join(_learning_curve(entry) for entry in comparison.entries))
     rest = [column for column in comparison.columns() if column not in headline]
-    rows = [
-        [f"{name} ({unit})" if unit else name, *(shown(e.figure(name, kind)) for e in comparison.entries)]
-        for name, kind, unit in rest
-    ]
-    page.add("All other figures", table(["figure", *(e.model for e in comparison.entries)], rows) if rows else "")
+    page.add("All other figures", table(comparison.header(), comparison.rows(rest)) if rest else "")
     page.add("How each works", "".join(_how(entry) for entry in comparison.entries))
     return page.html()
 

@@ -24,7 +24,10 @@ class PieriaError(Exception):
         self.got, self.wanted, self.do = got, wanted, do
 
     def __str__(self) -> str:
-        parts = [part.strip().rstrip(".") for part in (self.got, self.wanted, self.do) if part]
+        wanted = self.wanted
+        if wanted and not wanted.startswith(("Did you mean", "Known:")):
+            wanted = f"Wanted: {wanted}"
+        parts = [part.strip().rstrip(".") for part in (self.got, wanted, self.do) if part]
         return ". ".join(parts) + "."
 
 

@@ -11,13 +11,14 @@ from torch import Tensor
 from pieria.data.batch import Batch
 from pieria.data.examples import Examples
 from pieria.errors import UsageError
-from pieria.forms import Curve, Tokens
+from pieria.evaluation.rows import jacobian
+from pieria.forms import Curve, Row, Tokens
 from pieria.modalities.contract import Collection, Modality
 from pieria.models.contract import Model, Predicts, Scores, ScoresSymbols
 
 TOGETHER = 64  # items scored in one go
 SHOWN = 60  # characters of an item in a table
-COMPARED = 500  # held-out items that unusualness is told from
+COMPARED, FEWEST = 500, 10  # held-out items that unusualness is told from, at most and at least
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class ScoreCard:
 
     def header(self) -> list[str]:
         """The headings of `rows`."""
-        return ["item", f"log-probability, nats ({self.kind})", f"nats per {self.unit}", "unusual"]
+        return ["item", f"log-probability, nats ({self.kind})", f"nats per {self.unit}", "unusual (0 … 1)"]
 
     def rows(self) -> list[list[str]]:
         """A row an item, for a terminal; with symbols, each symbol has a row of its own below its item."""
@@ -91,7 +92,7 @@ def score(
                 totals.append(each.sum(dim=1))
                 told += [_symbols(modality, x, row) for x, row in zip(batch.x.cpu(), each, strict=True)]
             else:
-                totals.append(model.log_prob(batch).double().cpu())
+                totals.append(-_nats(model, batch))
         counts.append(things(model, batch))
         artifacts = modality.decode(batch.x.cpu()) if stream else None
         for place in range(len(batch)):
@@ -100,13 +101,15 @@ def score(
     total, count = torch.cat(totals).numpy(), torch.cat(counts).numpy()
     each_nats = -total / np.maximum(count, 1)
     reference = np.sort(_reference(model, held_out)) if held_out is not None else np.zeros(0)
+    if len(reference) < FEWEST:
+        reference = np.zeros(0)  # too few to rank among
     unusual = [float(np.searchsorted(reference, value) / len(reference)) if len(reference) else None for value in each_nats]
     unit = _unit(model)
     said = [f"{len(names)} item(s), {-total.sum() / count.sum():.4f} nats per {unit} ({model.likelihood})"]
     said.append(
-        f"unusual: the share of {len(reference)} held-out items that are more probable"
+        f"unusual: the share of {len(reference)} held-out items that are more probable; near 1, hardly any is as improbable"
         if len(reference)
-        else "there are no held-out data at hand to tell from how unusual an item is"
+        else f"there are fewer than {FEWEST} held-out items at hand, too few to tell how unusual one is"
     )
     return ScoreCard(
         model.likelihood,
@@ -150,11 +153,17 @@ def _reference(model: Model, held_out: Examples) -> np.ndarray:
     found: list[np.ndarray] = []
     for batch in _batches(model, held_out):
         with torch.no_grad():
-            nats = -model.log_prob(batch).double().cpu()
+            nats = _nats(model, batch)
         found.append((nats / things(model, batch).clamp(min=1)).numpy())
         if sum(map(len, found)) >= COMPARED:
             break
     return np.concatenate(found)
+
+
+def _nats(model: Model, batch: Batch) -> Tensor:
+    """Minus the log-probability of each item; of rows in the table's own units, as a scorecard states it."""
+    nats: Tensor = -model.log_prob(batch).double().cpu()  # type: ignore[operator]
+    return nats + jacobian(model.form, batch.x.cpu()) if isinstance(model.form, Row) else nats
 
 
 def _symbols(modality: Modality, x: Tensor, values: Tensor) -> list[tuple[str, float]]:

@@ -43,8 +43,16 @@ def data(
     else:
         print_table(
             ["", ""],
-            [(key, "\n".join(map(str, value)) if isinstance(value, list) else value) for key, value in facts.items()],
+            [(key, _in_words(key, value)) for key, value in facts.items() if value not in ([], {}, None, "")],
         )
+
+
+def _in_words(key: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {count:,}" for name, count in value.items())
+    if isinstance(value, list):
+        return (", " if key == "classes" else "\n").join(map(str, value))
+    return str(value)
 
 
 def _look(name: str, as_: str | None, column: str | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pieria.cli.output import AsJson, Column, Device, DryRun, Seed, Set, pairs, print_json, print_table, say
+from pieria.cli.output import AsJson, Column, Device, DryRun, Seed, Set, pairs, print_json, print_records, print_table, say
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, as 'pieria fit' made it.")]
 
@@ -78,10 +78,9 @@ def sample(
         for path in written[:3]:
             print(path)
         if len(written) > 3:
-            say(f"… {len(written)} files in all")
+            say(f"… {len(written)} files in all in {written[0].parent}")
     elif modality.name == "table":
-        rows = [dict(row) for row in drawn]
-        print_table(list(rows[0]), [list(row.values()) for row in rows])
+        print_records([dict(row) for row in drawn])
     else:
         for number, text in enumerate(drawn):
             if n > 1 and "\n" in text:

@@ -1,7 +1,8 @@
 """``pieria evaluate``, ``compare``, ``mix`` and ``audit``: how good is it, which is better, and may it be published?"""
 
 from pathlib import Path
-from typing import Annotated
+from textwrap import fill
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +21,7 @@ from pieria.cli.output import (
     print_table,
     say,
     seconds,
+    width,
 )
 from pieria.errors import UsageError
 
@@ -96,9 +98,10 @@ def compare(
     if json:
         print_json(comparison.to_json())
         return
-    print_table(comparison.header(), comparison.rows(), title=comparison.title)
+    print_table(comparison.header(), comparison.rows(), title=f"{comparison.title}\n")
+    print()
     for sentence in comparison.words:
-        print(f"\n{sentence}")
+        print(fill(sentence, width(), subsequent_indent="  "))
     print(f"\n{comparison.report}")
 
 
@@ -121,6 +124,22 @@ def mix(
         print_json(run.record)
     else:
         print(run.path)
+
+
+def _print_groups(groups: dict[str, Any]) -> None:
+    """Who is in the data and in the samples, a row a group."""
+    rows = [
+        (
+            name,
+            f"{one['data']['share']:.1%}",
+            f"{one['samples']['share']:.1%}",
+            f"{one['samples']['low']:.1%} … {one['samples']['high']:.1%}",
+            "–" if one.get("likeness") is None else f"{one['likeness']:.4g}",
+        )
+        for name, one in groups["groups"].items()
+    ]
+    print_table([groups["column"], "of the data", "of the samples", "95 % interval", "likeness"], rows)
+    print(f"A sample's group: {groups['how']}.\n")
 
 
 def audit(
@@ -146,6 +165,8 @@ def audit(
     if json:
         print_json(found)
         return
+    if found["groups"]:
+        _print_groups(found["groups"])
     for verdict in found["verdicts"]:
         print(f"[{verdict['severity']}] {verdict['words']}")
     say(f"All figures: {run / 'audit.json'}; the card: {run / 'card.md'}")

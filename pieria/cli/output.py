@@ -1,9 +1,11 @@
 """What verbs print: tables for people on stdout, or one JSON value when asked."""
 
 import json
+import os
 import re
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -38,13 +40,50 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]], title: str
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name in header:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 160  # a pipe has no width: keep a row on its line
-    Console(width=width, soft_wrap=False, markup=False, highlight=False).print(table)
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        show_header=any(header),
+    )
+    for place, name in enumerate(header):
+        cells = [row[place] for row in texts if row[place]]
+        numbers = place > 0 and bool(cells) and all(_NUMBER.match(cell) for cell in cells)
+        table.add_column(name, overflow="fold", justify="right" if numbers else "left")
+    for row in texts:
+        table.add_row(*row)
+    Console(width=width(), soft_wrap=False, markup=False, highlight=False).print(table)
+
+
+def print_records(records: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of a person's table: a row a line where that fits, else side by side, a column a line."""
+    names = list(records[0])
+    widths = [max(len(str(name)), *(len(str(record[name])) for record in records)) for name in names]
+    if sum(widths) + 2 * (len(names) - 1) <= width():
+        print_table(names, [[record[name] for name in names] for record in records])
+        return
+    room = width() - max(map(len, names))
+    each = max(1, room // (2 + max(len(str(value)) for record in records for value in record.values())))
+    for start in range(0, len(records), each):
+        part = records[start : start + each]
+        if start:
+            print()
+        header = ["", *(str(start + place) for place in range(len(part)))]
+        print_table(header, [[name, *(record[name] for record in part)] for name in names])
+
+
+# a number, with what may stand around it: a sign, commas, a unit's percent sign, an interval, a note in brackets
+_NUMBER = re.compile(r"^(–|[-+−]?[\d.,]+(e[-+]?\d+)?\s?%?(\s…\s.*|\s\(.*\))?)$")
+
+
+def width() -> int:
+    """How wide output may be: the terminal's own width; of a pipe 160, unless COLUMNS says otherwise."""
+    if sys.stdout.isatty():
+        return shutil.get_terminal_size((100, 24)).columns
+    return int(os.environ["COLUMNS"]) if os.environ.get("COLUMNS", "").isdigit() else 160
 
 
 def say(*lines: str) -> None:

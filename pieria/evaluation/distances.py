@@ -126,7 +126,9 @@ def share_interval(hits: float, count: int) -> tuple[float, float]:
     z, share = 1.959964, hits / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+    # at the ends the bound is the end itself, without what rounding leaves
+    low = 0.0 if hits <= 0 else max(0.0, middle - half)
+    return float(low), float(1.0 if hits >= count else min(1.0, middle + half))
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float, float]:

@@ -18,7 +18,7 @@ from pieria.evaluation.comparison import Comparison, Drawn, as_learned, draw, he
 from pieria.evaluation.scorecard import LIKELIHOODS, Figure, Scorecard, plain
 from pieria.evaluation.similarity import in_words, likeness, novelty
 from pieria.forms import Curve, Form, Grid, Row, Tokens
-from pieria.models.contract import Learns, Model, Trains, learned_numbers
+from pieria.models.contract import Learns, Model, Scores, Trains, learned_numbers
 
 if TYPE_CHECKING:
     from pieria.modalities.opening import Dataset
@@ -64,7 +64,7 @@ def evaluate(
     like, new = likeness(comparison, split), novelty(comparison, split)
     card = Scorecard([like, *new], in_words(comparison, like, new), neural=isinstance(model, Trains | Learns))
     baseline = Baseline("the last value or the mean", None)
-    if not isinstance(form, Curve):
+    if not isinstance(form, Curve) and isinstance(model, Scores) and model.likelihood != "none":
         baseline = cheap(form, training, dataset.fingerprint)
     own, details = _own_figures(model, dataset, training, held, comparison, baseline, split, seed)
     card.figures += [*own, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, split, seed)]

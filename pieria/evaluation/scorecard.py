@@ -7,11 +7,13 @@ column: only an exact one is called "nats per item"; a bound is called "nats per
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from textwrap import wrap
 from typing import Any, Literal
 
 from pieria.errors import PieriaError
 
 Kind = Literal["exact", "bound", "estimate", "pseudo", "measure"]
+WIDTH = 100
 LIKELIHOODS = frozenset({"exact", "bound", "estimate", "pseudo"})
 
 
@@ -96,20 +98,22 @@ class Scorecard:
         return cls([Figure(**figure) for figure in figures], **others)
 
     def table(self, notes: bool = True) -> str:
-        """All figures as aligned text, one a line, then the words, then the notes.
+        """All figures as aligned text, one a line, then the words, then the notes, in a hundred columns.
 
         Raises `PieriaError` for a neural likelihood without its baseline.
         """
         self._refuse_bare_likelihoods()
-        head = ("figure", "value", "95 % interval", "baseline", "real data", "unit", "better", "on", "n")
+        head = ("figure", "value", "95 % interval", "baseline", "real data", "unit", "better", "n")
         rows = [head]
         marks: list[str] = []
         for figure in self.figures:
-            name = figure.name
-            if notes and figure.note:
-                if figure.note not in marks:
-                    marks.append(figure.note)
-                name = f"{name} [{marks.index(figure.note) + 1}]"
+            # what stands in brackets behind a name or a unit is told in the notes, where there is room for it
+            name, _, features = figure.name.partition(" (features ")
+            note = figure.note + (f"; features: {features.rstrip(')')}" if features else "")
+            if notes and note:
+                if note not in marks:
+                    marks.append(note)
+                name = f"{name} [{marks.index(note) + 1}]"
             interval = "" if figure.low is None else f"{plain(figure.low)} … {plain(figure.high)}"
             rows.append(
                 (
@@ -118,14 +122,13 @@ class Scorecard:
                     interval,
                     "" if figure.baseline is None else plain(figure.baseline),
                     "" if figure.floor is None else plain(figure.floor),
-                    figure.unit,
+                    figure.unit.partition(" (")[0],
                     figure.better,
-                    figure.split,
                     "" if figure.count is None else f"{figure.count:,}",
                 )
             )
         widths = [max(len(row[place]) for row in rows) for place in range(len(head))]
-        numbers = {1, 3, 4, 8}
+        numbers = {1, 3, 4, 7}
         lines = [
             "  ".join(
                 cell.rjust(width) if place in numbers else cell.ljust(width)
@@ -134,10 +137,15 @@ class Scorecard:
             for row in rows
         ]
         lines.insert(1, "-" * max(map(len, lines)))
-        if self.words:
-            lines += ["", *self.words]
+        splits = sorted({figure.split for figure in self.figures if figure.split})
+        if splits:
+            lines += ["", f"Held against: {', '.join(splits)}. Real data: what real items reach in the samples' place."]
+        for sentence in self.words:
+            lines += ["", *wrap(sentence, WIDTH)]
         if notes and marks:
-            lines += ["", *[f"[{place}] {note}" for place, note in enumerate(marks, 1)]]
+            lines.append("")
+            for place, note in enumerate(marks, 1):
+                lines += wrap(f"[{place}] {note}", WIDTH, subsequent_indent=" " * (len(str(place)) + 3))
         return "\n".join(lines)
 
     def _refuse_bare_likelihoods(self) -> None:

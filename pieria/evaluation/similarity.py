@@ -9,7 +9,7 @@ import numpy as np
 
 from pieria.evaluation.comparison import Comparison
 from pieria.evaluation.distances import share_interval, with_interval
-from pieria.evaluation.scorecard import Figure
+from pieria.evaluation.scorecard import Figure, plain
 
 QUANTILE = 0.05
 
@@ -87,7 +87,7 @@ def in_words(sets: Comparison, like: Figure, new: list[Figure]) -> list[str]:
     if like.low <= like.floor:
         words.append("Likeness: the samples cannot be told from real data by this distance.")
     else:
-        times = f"{like.value / like.floor:.1f} times as far" if like.floor > 1e-9 else "farther"
+        times = f"{plain(float(f'{like.value / like.floor:.2g}'))} times as far" if like.floor > 1e-9 else "farther"
         words.append(f"Likeness: the samples lie {times} from held-out data as real training items do.")
     near, copies = new
     assert near.value is not None

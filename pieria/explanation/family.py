@@ -16,7 +16,7 @@ _FORM = {
     "curve": "curves: measured functions",
 }
 _LEARNING = {
-    "estimates": "It does not learn step by step: it is estimated from all data at once, by counting, EM, or highest likelihood.",
+    "estimates": "It does not learn step by step: counting, EM or highest likelihood estimate it from all data at once.",
     "trains": "It is trained by gradient, step by step.",
     "learns": "It learns in stages, one part after the other.",
 }
@@ -79,7 +79,7 @@ class Page:
         for title, body in self.sections():
             paragraphs = [
                 textwrap.fill(" ".join(line.split()), width, initial_indent="  ", subsequent_indent="    ")
-                for line in body.replace("\n\n", "\n").split("\n")
+                for line in (body.split("\n\n") if title == "The idea" else body.split("\n"))
                 if line.strip()
             ]
             blocks.append("\n".join([title, *paragraphs]))

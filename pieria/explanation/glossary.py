@@ -1,6 +1,7 @@
 """The words of the field: each in two sentences, with the symbol in the code that *is* it. No torch."""
 
 import ast
+import textwrap
 import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,7 +32,8 @@ class Term:
 
     def text(self) -> str:
         """The term for a terminal."""
-        return f"{self.name}\n\n  {self.meaning}\n\n  In the code: {self.symbol.replace(':', '.')}  ({self.place()})"
+        meaning = textwrap.fill(self.meaning, 100, initial_indent="  ", subsequent_indent="  ")
+        return f"{self.name}\n\n{meaning}\n\n  In the code: {self.symbol.replace(':', '.')}  ({self.place()})"
 
 
 @lru_cache

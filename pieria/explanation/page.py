@@ -92,7 +92,11 @@ def chart(lines: Sequence[Line], *, x: str, y: str, log_x: bool = False, width: 
     if any(line.name and not line.dots for line in lines):
         axes.legend(frameon=False, fontsize=9)
     if log_x:
+        from matplotlib.ticker import FuncFormatter, NullFormatter
+
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)

@@ -33,9 +33,9 @@ TITLES = {
     "z": "The code: the numbers that the item is made from",
     "features": "Feature maps on the way",
     "raw": "The numbers that the network puts out",
-    "score": "What the discriminator says (above 0: it takes it for real)",
+    "score": "What the discriminator says (higher: more like real data)",
     "covariance": "How much each point says about each other one",
-    "deviation": "How uncertain the function is, from the first point to the last",
+    "deviation": "How uncertain the function is (one standard deviation)",
 }
 # shown in words by the step's name or note already
 SAID = frozenset({"symbol", "label", "component", "read"})
@@ -168,6 +168,7 @@ def _tensors(step: Step) -> str:
 def _curve(step: Step, modality: Modality) -> str:
     form = modality.form
     inputs = form.inputs if isinstance(form, Curve) else 1
+    across, up, *_ = getattr(modality, "names", ("x", "y"))
     lines = []
     if step.x is not None:
         x = step.x[0].detach().double().cpu()
@@ -178,16 +179,18 @@ def _curve(step: Step, modality: Modality) -> str:
         curve = tensor.detach().double().cpu()
         curve = curve[0] if curve.ndim == 3 and curve.shape[0] == 1 else curve
         if curve.ndim == 2 and curve.shape[1] == inputs + 1:
-            order = curve[:, 0].argsort()
             # the mean is the step's own item already
             if step.x is None or not torch.equal(curve, step.x[0].detach().double().cpu()):
-                lines.append(Line(name, curve[order, 0].tolist(), curve[order, inputs].tolist(), dashed=True))
+                at = curve[:, 0].argsort()
+                lines.append(Line(name, curve[at, 0].tolist(), curve[at, inputs].tolist(), dashed=True))
         elif curve.ndim == 3 and curve.shape[2] == inputs + 1:
             for number, one in enumerate(curve[:5]):
                 lines.append(Line(f"{name} {number + 1}", one[:, 0].tolist(), one[:, inputs].tolist()))
+        elif step.x is not None and curve.ndim == 2 and curve.shape == (step.x.shape[1], 1):
+            others += f"<h3>{escape(TITLES.get(name, name))}</h3>"
+            others += chart([Line("", x[order, 0].tolist(), curve[order, 0].tolist())], x=across, y=name, height=1.9)
         else:
             others += _tensor(name, tensor)
-    across, up, *_ = getattr(modality, "names", ("x", "y"))
     return chart(lines, x=across, y=up) + others
 
 

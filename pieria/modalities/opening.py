@@ -224,7 +224,7 @@ def look(data: str | Path, *, as_: str | None = None, column: str | None = None)
         "name": dataset.name,
         "path": str(dataset.path),
         "read as": f"{kind} ({dataset.reason})",
-        "form": ", ".join(f"{name} {value}" for name, value in form.items() if isinstance(value, str | int | bool)),
+        "form": _form_in_words(form),
         "parts": _lengths(dataset.parts),
         "classes": list(dataset.condition.classes) if dataset.condition is not None else [],
         "found": dataset.findings,
@@ -233,6 +233,15 @@ def look(data: str | Path, *, as_: str | None = None, column: str | None = None)
         "source": dataset.source,
         "fingerprint": dataset.fingerprint,
     }
+
+
+def _form_in_words(form: Mapping[str, Any]) -> str:
+    """``tokens: vocabulary 65, length 128``: a form's kind and what is plain of it."""
+    plain = {k: v for k, v in form.items() if k != "kind" and isinstance(v, str | int) and not isinstance(v, bool)}
+    said = [f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in plain.items()]
+    if "columns" in form:
+        said.append(f"{len(form['columns'])} encoded columns")
+    return f"{form['kind']}: {', '.join(said)}"
 
 
 def _learned(dataset: Dataset, form: str | None, learn: bool) -> Dataset:

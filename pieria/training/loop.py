@@ -199,7 +199,7 @@ class _Learning:
 
     def _estimate(self, part: Model, stage: Stage, everything: Any, held: HeldOut | None, *, last: bool) -> None:
         assert isinstance(part, Estimates)
-        self.watch.say(f"{stage.name or type(part).__name__} is estimated from {len(self.train):,} examples")
+        self.watch.say(f"{stage.name or type(part).__name__}: estimated from {len(self.train):,} examples")
         begun = time.perf_counter()
         part.train()
         with self.interrupts.at_once(), seeded(self.plan.seed, stage.name, "estimate"):
