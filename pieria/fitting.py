@@ -106,8 +106,8 @@ def _form_for(family: type[Model], kind: type[Modality], model: str) -> str:
         if form in consumed:
             return form
     raise UsageError(
-        f"{model} learns from {' or '.join(sorted(consumed))}",
-        f"{kind.name} data come as {' or '.join(kind.forms)}",
+        f"{model} learns from {' or '.join(sorted(consumed))}, and {kind.name} data come as {' or '.join(kind.forms)}",
+        f"a family that learns from {' or '.join(kind.forms)}",
         "'pieria models --data DATA' lists the families that fit",
     )
 
