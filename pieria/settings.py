@@ -64,7 +64,8 @@ class Settings(BaseModel):
             meaning = cls.model_fields[name].description if name in cls.model_fields else ""
             said = first["msg"].removeprefix("Value error, ")
             raise UsageError(
-                f"setting {name} = {first['input']!r}: {said}", f"a value within its bounds ({name}: {meaning})" if meaning else ""
+                f"setting {name} = {first['input']!r}: {said}",
+                f"a value within its bounds ({name}: {meaning})" if meaning else "",
             ) from None
 
     def changed(self, **values: Any) -> Self:

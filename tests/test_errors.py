@@ -8,7 +8,7 @@ from pieria.errors import PieriaError, UsageError, unknown
 
 def test_the_message_has_three_parts_and_the_error_keeps_them():
     error = errors.DataError("a.csv has no rows", "at least one.", "Look at it")
-    assert str(error) == "a.csv has no rows. at least one. Look at it."
+    assert str(error) == "a.csv has no rows. Wanted: at least one. Look at it."
     assert (error.got, error.wanted, error.do) == ("a.csv has no rows", "at least one.", "Look at it")
     assert str(PieriaError("Stopped")) == "Stopped."
 
@@ -33,6 +33,6 @@ def test_an_error_survives_being_passed_between_processes():
     import copy
 
     error = copy.copy(UsageError("got", "wanted", "do"))
-    assert str(error) == "got. wanted. do."
+    assert str(error) == "got. Wanted: wanted. do."
     with pytest.raises(UsageError):
         raise error

@@ -52,7 +52,11 @@ def recipe(form: Form, amount: int) -> tuple[str, str, dict[str, Any]]:
     if isinstance(form, Grid):
         components = int(np.clip(math.sqrt(amount) / 2, 1, 50))
         components = min(components, max(1, 8_192 // math.prod(form.shape)))
-        return "mixture", f"a mixture of {components} components", {"components": components, "restarts": 1, "iterations": 20}
+        return (
+            "mixture",
+            f"a mixture of {components} components",
+            {"components": components, "restarts": 1, "iterations": 20},
+        )
     return "mixture", "independent columns", {"components": 1, "restarts": 1, "anneal": 1.0}
 
 

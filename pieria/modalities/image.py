@@ -308,7 +308,7 @@ class Image(Modality):
         return [from_levels(grid.transpose(1, 2, 0), levels) for grid in values]
 
     def write(self, artifacts: Sequence[Pillow.Image], path: Path, metadata: dict[str, str] | None = None) -> list[Path]:
-        """PNG files ``0000.png …`` in a directory, or one file: a picture (several as one sheet) or an `.npz` of all."""
+        """PNG files ``0000.png …`` in a directory, or one file: a picture (several as one enlarged sheet) or an `.npz` of all."""
         path = Path(path)
         if len(artifacts) == 0:
             raise UsageError("no pictures to write", "at least one")
@@ -321,7 +321,7 @@ class Image(Modality):
             write_atomically(path, buffer.getvalue())
             return [path]
         if is_picture(path.name):
-            image = artifacts[0] if len(artifacts) == 1 else sheet(artifacts, scale=1)
+            image = artifacts[0] if len(artifacts) == 1 else sheet(artifacts)
             write_atomically(path, file_of(image, path, metadata))
             return [path]
         if path.suffix and not path.is_dir():

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+from pieria.comparison import Comparison, Entry, report
+
+
+def figure(name, value, kind="measure", unit="", **others):
+    return {"name": name, "value": value, "kind": kind, "unit": unit, "better": "lower", **others}
+
+
+def compared(names):
+    entries = [
+        Entry(
+            name,
+            figures=[
+                figure("likeness", 0.1 + place, unit="energy", floor=0.002451),
+                figure("novelty", 0.05, unit="share", floor=0.05),
+                figure("nats per item", 101.9, "exact", "nats", baseline=102.1),
+                figure("nats per item (bound)", 113.6, "bound", "nats", baseline=102.7),
+                figure("training time", 3.288, unit="s"),
+                figure("training energy", 36.3, unit="J"),
+                figure("sampling speed", 123456.0, unit="items/s"),
+                figure("parameters", 398722.0, unit="numbers"),
+            ],
+        )
+        for place, name in enumerate(names)
+    ]
+    return Comparison("digits", "50 steps", 0, entries, Path("runs/none"))
+
+
+def test_the_table_of_six_families_fits_a_hundred_columns():
+    table = [(found := compared(["gan", "gpt", "mix", "mixture", "ngram", "vae"])).header(), *found.rows()]
+    widths = [max(len(row[place]) for row in table) for place in range(len(table[0]))]
+    assert sum(widths) + 2 * (len(widths) - 1) <= 100
+    assert all(len(row) == len(table[0]) for row in table)
+
+
+def test_each_figure_stands_beside_its_own_baseline_and_real_data():
+    rows = {row[0]: row[1:] for row in compared(["mix"]).rows()}
+    assert rows["likeness"] == ["0.1", "", "0.002451"]
+    assert rows["nats per item (exact)"] == ["101.9", "102.1", ""]
+    assert rows["nats per item (bound)"] == ["113.6", "102.7", ""]
+    assert rows["training time, s"] == ["3.288", "", ""]
+
+
+def test_a_family_that_failed_says_so_in_its_column():
+    found = compared(["mix", "vae"])
+    found.entries[1] = Entry("vae", error="it diverged")
+    assert {row[2] for row in found.rows()} == {"failed"}
+    assert "vae failed: it diverged" in found.words
+
+
+def test_the_report_shows_quality_against_cost():
+    page = report(compared(["mix", "vae"]))
+    assert "Quality and cost</h2>" in page
+    assert "<svg" in page
