@@ -308,7 +308,7 @@ class Image(Modality):
         return [from_levels(grid.transpose(1, 2, 0), levels) for grid in values]
 
     def write(self, artifacts: Sequence[Pillow.Image], path: Path, metadata: dict[str, str] | None = None) -> list[Path]:
-        """PNG files ``0000.png …`` in a directory, or one file: a picture (several as one enlarged sheet) or an `.npz` of all."""
+        """PNG files ``0000.png …`` in a directory, or one file: a picture (several: a sheet) or an `.npz` of all."""
         path = Path(path)
         if len(artifacts) == 0:
             raise UsageError("no pictures to write", "at least one")
