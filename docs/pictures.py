@@ -19,7 +19,7 @@ RUNS = {
     "gp": "mauna-loa-co2",
     "gpt": "python-manual",
 }
-SECONDS = 60
+SECONDS = 20
 
 
 def main(names: list[str]) -> None:

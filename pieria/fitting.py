@@ -154,6 +154,11 @@ def resumed(path: Path, asked: Mapping[str, Any]) -> tuple[Model, "Dataset", Pla
     plan = Plan.layered(record["plan"], more)
     if record["state"] == "done" and not set(more) - {"device"}:
         raise UsageError(f"{path} is done", "a run that was stopped", "Give a larger --steps to go on with it")
+    made = (record.get("result") or {}).get("steps", 0)
+    if "steps" in more and more["steps"] <= made:
+        raise UsageError(
+            f"--steps {more['steps']} for {path}, which has made {made}", "more than it has made", "Give more steps"
+        )
     modality = keeping.read_modality(path)
     dataset = keeping.reopened(record, modality)
     processes = Processes.join(plan.device)

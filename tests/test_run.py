@@ -210,6 +210,8 @@ def test_a_stopped_run_is_resumed_to_the_same_bits(home, tmp_path, monkeypatch):
     assert first == second
     with pytest.raises(UsageError, match="is done"):
         pieria.fit(resume=tmp_path / "half")
+    with pytest.raises(UsageError, match="which has made"):
+        pieria.fit(resume=tmp_path / "half", steps=5)
     longer = pieria.fit(resume=tmp_path / "half", steps=40, quiet=True)
     assert longer is not None
     assert longer.record["result"]["steps"] == 40
