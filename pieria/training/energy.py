@@ -112,9 +112,10 @@ def _codecarbon() -> Any:
         return None
     import logging
 
-    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
     from codecarbon import OfflineEmissionsTracker
 
+    # importing it sets its own level, and its tracker speaks before it has read log_level
+    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
     # the country only serves its own figure of emissions, which is not used
     tracker = OfflineEmissionsTracker(
         country_iso_code="USA",
