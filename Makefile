@@ -31,7 +31,7 @@ unit: $(VENV)/.made   ## every test, docstring example and README command
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --durations=15
 
 docs: $(VENV)/.made   ## the site in site/, with pictures made by the commands that the pages name
-	$(BIN)/python -m docs.pictures
+	$(BIN)/python examples/pages_of_how_it_works.py
 	$(BIN)/zensical build
 
 clean:

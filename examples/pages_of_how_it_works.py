@@ -1,6 +1,6 @@
 """Makes the pages under docs/how-it-works/made/ by the commands that the documents name: one real run a technique.
 
-``python -m docs.pictures [NAME …]``; ``make docs`` calls it before the site is built.
+``python examples/pages_of_how_it_works.py [NAME …]``; ``make docs`` runs it before the site is built.
 """
 
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pieria
 
-MADE = Path(__file__).parent / "how-it-works" / "made"
+MADE = Path(__file__).parents[1] / "docs" / "how-it-works" / "made"
 RUNS = {
     "ngram": "names",
     "mixture": "digits",
