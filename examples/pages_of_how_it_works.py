@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pieria
+from pieria.errors import PieriaError
 
 MADE = Path(__file__).parents[1] / "docs" / "how-it-works" / "made"
 RUNS = {
@@ -33,7 +34,7 @@ def main(names: list[str]) -> None:
                     if name == "mix"
                     else pieria.fit(RUNS[name], name, time=SECONDS, out=Path(folder) / name)
                 )
-            except pieria.PieriaError as error:
+            except PieriaError as error:
                 print(f"{name}: left out: {error}", file=sys.stderr)
                 continue
             shutil.copyfile(run.explain(), MADE / f"{name}.html")
