@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks import Outcome
 from pieria.data.examples import Examples, StreamExamples
+from pieria.forms import Tokens
 from pieria.modalities.opening import open_data
 from pieria.models.contract import ScoresSymbols
 from pieria.models.gpt import GPT, GPTSettings
@@ -62,13 +63,15 @@ def counted(train: StreamExamples) -> Ngram:
 
 def measure(gate: bool) -> Outcome:
     dataset = open_data("tinyshakespeare", settings={"length": LENGTH})
+    form = dataset.form
+    assert isinstance(form, Tokens)
     streams = [dataset.examples(part).stream for part in ("train", "validation", "test")]  # type: ignore[attr-defined]  # text
-    train, validation, test = (StreamExamples(dataset.form, stream) for stream in streams)
+    train, validation, test = (StreamExamples(form, stream) for stream in streams)
     first, _ = transformer(train, SECONDS[gate] / 4)
     ours, theirs = (symbol_nats(each, validation, LENGTH) for each in (first, counted(train)))
     weight = min((k / 100 for k in range(1, 100)), key=lambda w: mixed(ours, theirs, w))
 
-    everything = StreamExamples(dataset.form, np.concatenate(streams[:2]))
+    everything = StreamExamples(form, np.concatenate(streams[:2]))
     model, history = transformer(everything, SECONDS[gate])
     ours, theirs = (symbol_nats(each, test, LENGTH) for each in (model, counted(everything)))
     alone, together = -float(ours.mean()), mixed(ours, theirs, weight)
