@@ -77,7 +77,7 @@ def train_theirs(model: Any, examples: StreamExamples, steps: int) -> float:
             group["lr"] = plan.rate_at(step, steps)
         batch = examples.batch(order.places(step))
         assert batch.context is not None
-        _, loss = model(torch.cat([batch.context, batch.x[:, :-1]], dim=1), batch.x)
+        _, loss = model(torch.cat([batch.context, batch.x[:, :-1]], dim=1), batch.x.contiguous())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()

@@ -97,10 +97,21 @@ def _origin(module: str) -> Path | None:
     return None
 
 
+def _parsed(path: Path) -> ast.Module:
+    """The syntax tree of a file; a file that has not changed is parsed once."""
+    return _tree(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _tree(path: Path, changed: int) -> ast.Module:
+    del changed  # part of the key
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def names() -> dict[str, str]:
     """Every family with its one-line summary, importing none of them."""
     return {
-        name: _summary(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+        name: _summary(ast.get_docstring(_parsed(path)) or "")
         for name, path in sorted(_sources().items())
     }
 
@@ -161,8 +172,16 @@ def name_of(family: "type[Model]") -> str:
 
 def describe(name: str) -> Family:
     """What the family's source says of it, without importing it."""
-    path = source_of(name)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return _described(name, source_of(name))
+
+
+def families() -> list[Family]:
+    """What the source of every family that is installed says of it, looking for them once."""
+    return [_described(name, path) for name, path in sorted(_sources().items())]
+
+
+def _described(name: str, path: Path) -> Family:
+    tree = _parsed(path)
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     model = next(
         (
@@ -232,7 +251,7 @@ def _literal(node: ast.expr | None, default: Any) -> Any:
 
 def _class(name: str, path: Path) -> tuple[ast.ClassDef, Path] | None:
     """A class of the file at ``path``, or one that it imports from elsewhere in Pieria; with the file that defines it."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in _parsed(path).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return node, path
         if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").startswith("pieria."):

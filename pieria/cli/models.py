@@ -19,7 +19,7 @@ def models(
     """
     from pieria import registry
 
-    families = [registry.describe(name) for name in registry.names()]
+    families = registry.families()
     if data is not None:
         from pieria.modalities.finding import forms_of
 
