@@ -16,6 +16,7 @@ inducing points.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,6 +35,7 @@ from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
 
 SCREENED = 160  # points on which random starts are tried: enough to tell good ones from bad ones
+ONE_THREAD = 1500  # points below which one thread is quicker than several
 
 
 class GpSettings(AnySettings):
@@ -122,7 +124,8 @@ class Gp(Model):
         self.low, self.high = x.amin(0), x.amax(0)
         self.shift, spread = y.mean(0), y.std(0, correction=0)
         self.scale = torch.where(spread > 0, spread, torch.ones_like(spread))
-        self._climb([(x, (y - self.shift) / self.scale) for x, y in functions], facts(x, y))
+        with few_threads(count):
+            self._climb([(x, (y - self.shift) / self.scale) for x, y in functions], facts(x, y))
         one = len(functions) == 1
         self.x, self.y = (x, (y - self.shift) / self.scale) if one else (x[:0], y[:0])
 
@@ -377,6 +380,17 @@ def _write(places: list[Any], vector: np.ndarray) -> None:
 
 def _forget(model: Gp, _: Any) -> None:
     model.factor = None
+
+
+@contextmanager
+def few_threads(points: int) -> Iterator[None]:
+    """One thread for matrices so small that threads wait for each other longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if points < ONE_THREAD else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 MODEL = Gp
