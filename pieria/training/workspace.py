@@ -125,8 +125,13 @@ class Workspace:
     @classmethod
     def open(cls, path: Path, *, writer: bool = True) -> "Workspace":
         """The run directory at ``path``, to go on with it. Raises `RunError` if another process is writing it."""
-        record = read_record(path)
-        return cls(path, record, _locked(path) if writer else None)
+        if not writer:
+            return cls(path, read_record(path), None)
+        read_record(path)  # what is no run gets no lock
+        lock = _locked(path)
+        if fcntl is not None:
+            _clear(path)
+        return cls(path, read_record(path), lock)
 
     def __enter__(self) -> "Workspace":
         return self
@@ -222,7 +227,7 @@ class Workspace:
         return self.path / "checkpoints" / f"best-{number:08d}.safetensors"
 
     def _checkpoints(self) -> list[Path]:
-        return sorted((self.path / "checkpoints").glob("[0-9]*.safetensors"))
+        return checkpoints_in(self.path)
 
     def _best_named_in(self, file: Path) -> list[int]:
         from pieria.models import weights
@@ -239,6 +244,18 @@ class Workspace:
             # newer than any checkpoint: the next checkpoint will name it
             if number not in named and number < max(named, default=0):
                 file.unlink(missing_ok=True)
+
+
+def checkpoints_in(path: Path) -> list[Path]:
+    """The checkpoints of the run at ``path``, each named by its step, the newest last."""
+    return sorted((path / "checkpoints").glob("[0-9]*.safetensors"))
+
+
+def _clear(path: Path) -> None:
+    """Remove what a killed writer left half-written; while the lock is held nobody else writes these files."""
+    for pattern in (".run.json.*", ".log.jsonl.*", ".model.safetensors.*", "checkpoints/.*.safetensors.*"):
+        for file in path.glob(pattern):
+            file.unlink(missing_ok=True)
 
 
 def next_path(name: str, home: Path | None = None) -> Path:
