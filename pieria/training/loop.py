@@ -45,7 +45,8 @@ class History:
     Attributes:
         steps: steps done over all stages.
         ended: "done", "early" (held-out data no longer got likelier) or "stopped" (by Ctrl-C).
-        totals: the budget of each stage in steps, and how often it looked: what repeats a run that was given in seconds.
+        totals: the budget of each stage in steps (0: estimated), and how often it looked: what repeats a run that was given
+            in seconds.
         best, best_step: the best held-out figure, and after which step of the last stage; its weights are the result, unless
             the run was stopped or had no patience.
         held_out: the held-out figure of the resulting weights (of a stopped run, the newest one), ``unit`` what it is; None
@@ -133,13 +134,11 @@ class _Learning:
             self.loaded, said = found
             known = {f.name for f in fields(Progress)}
             self.progress = Progress(**{name: value for name, value in said["progress"].items() if name in known})
-            self.totals = said["totals"]
             weights.restore(self.model, _under(self.loaded, "model/"))
             self.meter.before = self.progress.joules
-        elif self.workspace is not None:
-            # a budget in seconds that was settled before the first checkpoint stays settled
-            self.totals = self.workspace.record.get("totals", [])
         if self.workspace is not None:
+            # a budget in seconds stays as it was settled, even if no checkpoint has been made since
+            self.totals = self.workspace.record.get("totals", [])
             self.workspace.cut_log(self.progress.lines)
             self.watch.say(f"going on after step {self.progress.offset + self.progress.step}")
         self.begun -= self.progress.elapsed
@@ -184,7 +183,8 @@ class _Learning:
         )
 
     def _stage(self, stage: Stage, *, last: bool) -> None:
-        part, plan = stage.part, self.plan.part(stage.share)
+        part = stage.part
+        plan = self.plan.part(stage.share) if isinstance(part, Trains) else self.plan  # an estimation takes what it takes
         train, validation = chosen(stage, self.train, self.validation)
         seen = validation if plan.evaluate_every != 0 and HeldOut.possible(part, validation) else None
         held = None if seen is None else HeldOut(part, seen, plan.evaluate_count, plan.batch, self.processes)
@@ -239,6 +239,11 @@ class _Learning:
             self._settle(total, plan.evaluates(total))
         elif settled is not None:
             self._settle(settled["steps"], settled["evaluate_every"])
+        if held is not None and plan.patience and p.step == 0:
+            self.watch.say(
+                f"early stopping is on: {plan.patience} looks at held-out data without a better likelihood end the training, "
+                "and the best weights are kept (patience=0 turns it off)"
+            )
         waiting: list[tuple[int, Said, float]] = []  # steps done while the budget is still being timed
         part.train()
         if last and p.step == 0:
@@ -294,7 +299,9 @@ class _Learning:
     def _settle(self, total: int, evaluate_every: int) -> None:
         p = self.progress
         p.total, p.evaluate_every = total, evaluate_every
-        self.totals = [*self.totals[: p.stage], {"steps": total, "evaluate_every": evaluate_every}]
+        earlier = self.totals[: p.stage]
+        earlier += [{"steps": 0, "evaluate_every": 0}] * (p.stage - len(earlier))  # stages that were estimated
+        self.totals = [*earlier, {"steps": total, "evaluate_every": evaluate_every}]
         if self.workspace is not None:
             self.workspace.note(totals=self.totals)
 
@@ -438,7 +445,7 @@ class _Learning:
         tensors = {f"model/{name}": value for name, value in checkpoints.tensors_of(self.model).items()}
         tensors |= {f"optimiser/{name}": value for name, value in (game.state() if game else {}).items()}
         tensors |= {f"average/{name}": value for name, value in (average.weights if average else {}).items()}
-        said = {"progress": asdict(p), "totals": self.totals, "best": p.offset + p.best_step if p.best is not None else None}
+        said = {"progress": asdict(p), "best": p.offset + p.best_step if p.best is not None else None}
         self.workspace.checkpoint(p.offset + p.step, tensors, said, self.plan.keep)
         self.saved = time.perf_counter()
         self.saving = self.saved - begun
