@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -273,20 +274,28 @@ def _locked(path: Path) -> IO[str]:
         file = (path / ".lock").open("a+", encoding="utf-8")
     except OSError as error:
         raise RunError(f"{path} cannot be written ({error.strerror or error})", "a run of your own") from None
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            file.close()
-            raise RunError(
-                f"{path} is being written by {holder}", "one writer at a time", "Wait until it is done, or stop it first"
-            ) from None
+    if fcntl is not None and not _claimed(file):
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        file.close()
+        raise RunError(
+            f"{path} is being written by {holder}", "one writer at a time", "Wait until it is done, or stop it first"
+        )
     file.truncate(0)
     file.write(f"process {os.getpid()} on {os.uname().nodename if hasattr(os, 'uname') else 'this machine'} since {now()}\n")
     file.flush()
     return file
+
+
+def _claimed(file: IO[str]) -> bool:
+    """Whether the lock could be had. Who asks `holder` has it for a moment, so it is tried more than once."""
+    for wait in (0.01, 0.05, 0.1, 0.0):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(wait)
+    return False
 
 
 def holder(path: Path) -> str | None:
