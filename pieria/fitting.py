@@ -203,10 +203,12 @@ def learned(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, res
         space.note(state="running", error=None)
         if space.record.get("start_from") and space.newest_checkpoint() is None:
             weights.restore(net, keeping.restored(space.record["start_from"]).model.state_dict())
-        for sentence in (dataset.reason, *dataset.findings) if not resume else ():
-            watch.say(sentence)
         train = dataset.examples("train", training=True)
         validation = dataset.examples("validation") if "validation" in dataset.parts else None
+        # encoding may find more than reading did, such as items that had to be cut
+        space.note(data={**space.record["data"], "findings": list(dataset.findings)})
+        for sentence in (dataset.reason, *dataset.findings) if not resume else ():
+            watch.say(sentence)
         if net.condition is None:
             train, validation = without_condition(train), None if validation is None else without_condition(validation)
         preview = _previewer(space, dataset.modality) if space.writes else None

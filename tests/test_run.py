@@ -127,6 +127,13 @@ def test_scores_add_up_and_rank_what_is_unusual(home):
         run.score("nowhere.txt")
 
 
+def test_items_that_are_cut_are_told(home, tmp_path):
+    run = pieria.fit(home / "names.txt", "ngram", settings={"length": 5}, out=tmp_path / "run", quiet=True)
+    assert run is not None
+    assert any("longer than 5 symbols" in line for line in read_record(tmp_path / "run")["data"]["findings"])
+    assert any("1 of 2 items are longer than 5 symbols" in line for line in run.score(["annette", "lix"]).words)
+
+
 def test_a_stream_is_scored_whole(home):
     run = pieria.load(home / "prose")
     scores = run.score(home / "prose.txt")
