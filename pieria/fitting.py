@@ -18,9 +18,9 @@ from pieria.models.contract import Model
 from pieria.noise import ItemNoise, seeded
 from pieria.settings import Settings, assign
 from pieria.training import workspace as directory
-from pieria.training.loop import learn
-from pieria.training.plan import Plan
-from pieria.training.processes import Processes
+from pieria.training.loop import device_of, learn
+from pieria.training.plan import BUDGETS, DEFAULT_STEPS, Plan
+from pieria.training.processes import Processes, choose_device
 from pieria.training.progress import shown
 from pieria.training.workspace import Workspace
 
@@ -124,13 +124,18 @@ def _condition_of(dataset: "Dataset", family: type[Model], condition: str | None
     return dataset.condition
 
 
-def say_what(record: Mapping[str, Any], path: Path) -> None:
+def say_what(record: Mapping[str, Any], plan: Plan, path: Path, *, resume: bool = False) -> None:
     """On standard error, what `fit` would do."""
-    model, plan = record["model"], record["plan"]
-    budget = next((f"{plan[name]:g} {name}" for name in ("steps", "epochs", "seconds") if plan[name]), "1000 steps")
+    model, data = record["model"], record["data"]["name"]
+    given = {name: getattr(plan, name) for name in BUDGETS if getattr(plan, name) is not None}
+    name, amount = next(iter(given.items()), ("steps", DEFAULT_STEPS))
+    budget = f"for {amount:,} {name}" if isinstance(amount, int) else f"for {amount:g} {name}"
+    if registry.describe(model["family"]).learning == "estimates":
+        budget = "in closed form or by counting"
+    does = "go on fitting" if resume else "fit"
     print(
-        f"would fit {model['family']} ({model['parameters']:,} parameters) to {record['data']['name']} for {budget} "
-        f"on {record['device']}, and write {path}",
+        f"would {does} {model['family']} ({model['parameters']:,} parameters) to {data} {budget} on {record['device']}, "
+        f"and write {path}",
         file=sys.stderr,
     )
 
@@ -147,18 +152,31 @@ def begun(name: str, out: Path | None, record: dict[str, Any], modality: Modalit
     return space
 
 
-def resumed(path: Path, asked: Mapping[str, Any]) -> tuple[Model, "Dataset", Plan, Workspace]:
-    """What a run that is gone on with learns, from what, by which plan and where; `UsageError` if it is done."""
+def resumable(path: Path, asked: Mapping[str, Any]) -> tuple[dict[str, Any], Plan]:
+    """The record of a run to go on with, and the plan; `UsageError` if it is done, or for a budget that is too small."""
     record = directory.read_record(path)
     more = {name: value for name, value in asked.items() if value is not None}
     plan = Plan.layered(record["plan"], more)
     if record["state"] == "done" and not set(more) - {"device"}:
         raise UsageError(f"{path} is done", "a run that was stopped", "Give a larger --steps to go on with it")
-    made = (record.get("result") or {}).get("steps", 0)
-    if "steps" in more and more["steps"] <= made:
+    if "seconds" in more and record.get("totals"):
+        settled = sum(stage["steps"] for stage in record["totals"])
         raise UsageError(
-            f"--steps {more['steps']} for {path}, which has made {made}", "more than it has made", "Give more steps"
+            f"--time for {path}, whose budget is settled at {settled} steps", "a number of steps", "Give a larger --steps"
         )
+    made = (record.get("result") or {}).get("steps", 0)
+    kept = max((int(file.stem) for file in directory.checkpoints_in(path)), default=0)
+    if "steps" in more and (more["steps"] <= made or more["steps"] < kept):
+        raise UsageError(
+            f"--steps {more['steps']} for {path}, which has made {max(made, kept)}",
+            "more than it has made",
+            "Give more steps",
+        )
+    return record, plan
+
+
+def resumed(path: Path, record: Mapping[str, Any], plan: Plan) -> tuple[Model, "Dataset", Plan, Workspace]:
+    """What the run at ``path`` learns, from what, by which plan and where."""
     modality = keeping.read_modality(path)
     dataset = keeping.reopened(record, modality)
     processes = Processes.join(plan.device)
@@ -169,7 +187,7 @@ def resumed(path: Path, asked: Mapping[str, Any]) -> tuple[Model, "Dataset", Pla
             if "mixed" in record
             else weights.build(record["model"])
         )
-    space.note(plan=plan.model_dump(mode="json"))
+    space.note(plan=plan.model_dump(mode="json"), device=str(choose_device(device_of(net, plan))))
     return net, dataset, plan, space
 
 
@@ -181,18 +199,25 @@ def mixed(parts: Sequence[Model]) -> Model:
 
 def learned(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, resume: bool, quiet: bool) -> None:
     """Let the model learn; its weights, its log and what came of it are in the run directory then."""
-    with space, shown(quiet=quiet) as watch:
+    with space, shown(quiet=quiet or not space.writes) as watch:  # of several processes one speaks
         space.note(state="running", error=None)
         if space.record.get("start_from") and space.newest_checkpoint() is None:
             weights.restore(net, keeping.restored(space.record["start_from"]).model.state_dict())
-        for sentence in (dataset.reason, *dataset.findings) if not resume else ():
-            watch.say(sentence)
         train = dataset.examples("train", training=True)
         validation = dataset.examples("validation") if "validation" in dataset.parts else None
+        # encoding may find more than reading did, such as items that had to be cut
+        space.note(data={**space.record["data"], "findings": list(dataset.findings)})
+        for sentence in (dataset.reason, *dataset.findings) if not resume else ():
+            watch.say(sentence)
         if net.condition is None:
             train, validation = without_condition(train), None if validation is None else without_condition(validation)
         preview = _previewer(space, dataset.modality) if space.writes else None
-        history = learn(net, train, validation, plan, workspace=space, resume=resume, watch=replace(watch, preview=preview))
+        watch = replace(watch, preview=preview)
+        try:
+            history = learn(net, train, validation, plan, workspace=space, resume=resume, watch=watch)
+        except KeyboardInterrupt:
+            watch.say(f"stopped at once; go on with: pieria fit --resume {space.path}")
+            raise
         if space.writes:
             weights.save(net, space.path / "model.safetensors")
         state = "stopped" if history.ended == "stopped" else "done"

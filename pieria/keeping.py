@@ -124,8 +124,10 @@ def restored(path: str | Path, device: str | None = None) -> Kept:
     file = place / "model.safetensors"
     if not file.exists():
         writer = directory.holder(place)
+        # a killed run is recorded as running
+        state = "was not fitted to its end" if record["state"] == "running" else f"is {record['state']}"
         raise RunError(
-            f"{place} has no weights: it is {'being fitted by ' + writer if writer else record['state']}",
+            f"{place} has no weights: it {'is being fitted by ' + writer if writer else state}",
             "a run that is done or was stopped by Ctrl-C",
             "Wait until it is done" if writer else f"Go on with 'pieria fit --resume {place}'",
         )
@@ -141,7 +143,7 @@ def read_modality(path: Path) -> Modality:
     try:
         kind = finding.load(said["modality"])
         return kind.restore(kind.Settings.of(said["settings"]), said["state"])
-    except (KeyError, TypeError, PieriaError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, PieriaError) as error:
         raise RunError(
             f"{path / 'modality' / 'modality.json'} is damaged ({error})",
             "the modality as Pieria wrote it",

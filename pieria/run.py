@@ -20,6 +20,7 @@ from pieria.modalities.contract import Artifact, Collection, Modality
 from pieria.models.contract import Model, Predicts
 from pieria.noise import ItemNoise
 from pieria.training import workspace as directory
+from pieria.training.loop import device_of
 from pieria.training.plan import Plan, seconds_of
 from pieria.training.processes import Processes, choose_device
 from pieria.training.workspace import Workspace
@@ -66,7 +67,8 @@ def fit(
         steps, epochs, time: the budget, one of them; time in seconds or in words ("60s", "10m").
         condition: "label" learns to draw a class that is asked for.
         seed: what every random draw follows from.
-        resume: go on with the run in this directory; nothing else but a larger ``steps`` is needed then.
+        resume: go on with the run in this directory; of what it was begun with, only the budget (a larger ``steps`` or
+            ``epochs``) and the ``device`` can be changed.
         start_from: begin with the weights of this run, encoding the data as it did.
         device: "auto", "cpu", "cuda" or "mps".
         settings: hyperparameters of the family, of training and of the modality, in one dictionary.
@@ -86,7 +88,21 @@ def fit(
         "device": device,
     }
     if resume is not None:
-        return _learned(*fitting.resumed(Path(resume), asked), resume=True, quiet=quiet)
+        own: dict[str, Any] = {"data": data, "model": model, "as": as_, "column": column, "form": form, "preset": preset}
+        own |= {"out": out, "condition": condition, "seed": seed, "start_from": start_from, "settings": settings}
+        own |= {"licence": licence, "consent": consent}
+        if fixed := [name for name, value in own.items() if value]:
+            raise UsageError(
+                f"{', '.join(fixed)} for {resume}, which goes on as it was begun",
+                "no more than steps, epochs or a device",
+                "Leave the rest out, or begin a new run, with start_from if it is to have these weights",
+            )
+        record, plan = fitting.resumable(Path(resume), asked)
+        if dry_run:
+            on = {"device": record["device"] if device is None else str(choose_device(device))}
+            fitting.say_what({**record, **on}, plan, Path(resume), resume=True)
+            return None
+        return _learned(*fitting.resumed(Path(resume), record, plan), resume=True, quiet=quiet)
     if data is None or model is None:
         raise UsageError("fit needs data and a model", "fit(DATA, MODEL), or fit(resume=RUN)")
     net, dataset, plan = fitting.prepared(
@@ -116,21 +132,24 @@ def fit(
         "seed": seed,
         "start-from": start_from,
         "device": device,
+        "licence": licence,
+        "consent": consent,
     }
+    processes = Processes.join(plan.device)
     record = keeping.beginning(
         net,
         plan,
         keeping.facts(data, as_, column, form, dataset),
         command=keeping.command(data, model, options, settings or {}),
-        device=str(choose_device(plan.device)),
+        device=str(choose_device(device_of(net, plan))),
         preset=preset,
     )
     record["start_from"] = None if start_from is None else str(Path(start_from).resolve())
     name, place = f"{Path(model).stem}-{Path(str(data)).stem}", None if out is None else Path(out)
     if dry_run:
-        fitting.say_what(record, place or directory.next_path(name))
+        fitting.say_what(record, plan, place or directory.next_path(name))
         return None
-    space = fitting.begun(name, place, record, dataset.modality, Processes.join(plan.device))
+    space = fitting.begun(name, place, record, dataset.modality, processes)
     return _learned(net, dataset, plan, space, resume=False, quiet=quiet)
 
 
@@ -147,14 +166,25 @@ def mix(runs: Sequence[str | Path], *, out: str | Path | None = None, seed: int 
     for run in loaded:
         if run.record["data"]["fingerprint"] != first.record["data"]["fingerprint"]:
             raise UsageError(f"{run.path} was fitted to other data than {first.path}", "runs of the same data")
+        if _encoding(run.modality) != _encoding(first.modality):
+            raise UsageError(
+                f"{run.path} encodes the data otherwise than {first.path}",
+                "runs whose symbols and columns mean the same",
+                "Fit them with the same settings of the modality",
+            )
     net = fitting.mixed([run.model for run in loaded])
     dataset, plan = first.dataset(), Plan.of({"seed": seed})
-    command = shlex.join(["pieria", "mix", *(str(run.path) for run in loaded)])
+    command = shlex.join(["pieria", "mix", *(str(run.path) for run in loaded), "--seed", str(seed)])
     record = keeping.beginning(net, plan, first.record["data"], command=command, device="cpu", preset=None)
     record["mixed"] = [str(run.path.resolve()) for run in loaded]
     name, place = f"mix-{Path(dataset.name).stem}", None if out is None else Path(out)
     space = Workspace.create(place, name, record, keeping.modality_file(dataset.modality))
     return _learned(net, dataset, plan, space, resume=False, quiet=quiet)
+
+
+def _encoding(modality: Modality) -> dict[str, Any]:
+    """What a modality has learned of how to encode, but for a window's length, in which parts of a mixture may differ."""
+    return {name: value for name, value in modality.state().items() if name != "length"}
 
 
 def _learned(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, resume: bool, quiet: bool) -> "Run":
@@ -163,7 +193,7 @@ def _learned(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, re
 
 
 def load(path: str | Path, *, device: str | None = None) -> "Run":
-    """The run in the directory at ``path``; nothing from it is executed.
+    """The run in the directory at ``path``, on ``device`` (the processor if none is named); nothing from it is executed.
 
     Raises `RunError` for a directory that is no run, that is damaged, of a newer format, or has no weights yet.
     """
@@ -244,11 +274,13 @@ class Run:
 
         Raises `UsageError` for options that the family does not have.
         """
-        if n < 1:
-            raise UsageError(f"{n} samples", "at least 1")
+        if n < 1 or batch < 1:
+            raise UsageError(f"{n} samples, {batch} together", "at least 1")
         chosen = self.model.Sampling.of(options)
         condition = self._condition(n, label)
         stops = [stop] if isinstance(stop, str) else list(stop)
+        if "" in stops:
+            raise UsageError("an empty stop string, before which every text ends at once", "at least one character")
         noise = ItemNoise(seed, n)
         drawn: list[Artifact] = []
         with torch.inference_mode():
@@ -293,8 +325,10 @@ class Run:
         ).cpu()
         whole = made if lead is None else torch.cat([lead.expand(len(noise), -1), made], dim=1)
         texts = [str(text) for text in self.modality.decode(whole)]
+        # as it is decoded: words are set apart by one space, however many the prompt has
+        begins = 0 if lead is None else len(str(self.modality.decode(lead[None])[0]))
         for place, text in enumerate(texts):
-            ends = [found for stop in stops if (found := text.find(stop, len(prompt))) >= 0]
+            ends = [found for stop in stops if (found := text.find(stop, begins)) >= 0]
             texts[place] = text[: min(ends)] if ends else text
         return texts
 
@@ -390,8 +424,8 @@ class Run:
 
 
 def _class(name: str | int, form: Label) -> int:
+    if str(name) in form.classes:  # before its number: where classes are called 1 to 5, 1 means the one of that name
+        return form.classes.index(str(name))
     if isinstance(name, int) and 0 <= name < len(form.classes):
         return name
-    if str(name) in form.classes:
-        return form.classes.index(str(name))
     raise unknown("class", str(name), form.classes)

@@ -35,6 +35,7 @@ class ScoreCard:
             without held-out data.
         symbols: for each item its symbols, and the log-probability of each; None if not asked for.
         compared: how many held-out items ``unusual`` was told from.
+        words: all of it in sentences, and what reading and encoding the items found.
     """
 
     kind: str
@@ -111,6 +112,7 @@ def score(
         if len(reference)
         else f"there are fewer than {FEWEST} held-out items at hand, too few to tell how unusual one is"
     )
+    said += collection.findings
     return ScoreCard(
         model.likelihood,
         unit,

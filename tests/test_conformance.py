@@ -5,7 +5,8 @@ import importlib.util
 import pytest
 
 from pieria import registry
-from pieria.testing import Skipped, ask, questions
+from pieria.errors import UsageError
+from pieria.testing import Skipped, ask, check_model, questions
 
 NEEDS = {"gp": "gpytorch"}
 
@@ -27,3 +28,9 @@ def test_family(family, case, check):
         ask(family, case, check)
     except Skipped as why:
         pytest.skip(str(why))
+
+
+def test_a_family_that_fits_no_small_form_is_told():
+    nowhere = type("Nowhere", (registry.find("mixture"),), {"consumes": frozenset()})
+    with pytest.raises(UsageError, match="Nowhere fits none of the small forms"):
+        check_model(nowhere)

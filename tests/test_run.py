@@ -73,6 +73,8 @@ def test_prompts_stops_and_options(home):
         run.sample(1, label="dark")
     with pytest.raises(UsageError, match="0 samples"):
         run.sample(0)
+    with pytest.raises(UsageError, match="empty stop"):
+        run.sample(1, stop="")
 
 
 def test_labels(home):
@@ -86,6 +88,16 @@ def test_labels(home):
         run.sample(1, label="drak")
     with pytest.raises(UsageError, match="prompt"):
         run.sample(1, prompt="x")
+
+
+def test_a_class_is_asked_for_by_its_name_before_its_number():
+    from pieria.forms import Label
+    from pieria.run import _class
+
+    stars = Label(("1", "2", "3"))
+    assert [_class(name, stars) for name in (1, "3", 0)] == [0, 2, 0]
+    with pytest.raises(UsageError, match="no class is called '4'"):
+        _class(4, stars)
 
 
 def test_what_is_written_names_its_run(home, tmp_path):
@@ -113,6 +125,13 @@ def test_scores_add_up_and_rank_what_is_unusual(home):
     assert len(run.score(home / "names.txt").items) == len(NAMES)
     with pytest.raises(DataError, match="does not exist"):
         run.score("nowhere.txt")
+
+
+def test_items_that_are_cut_are_told(home, tmp_path):
+    run = pieria.fit(home / "names.txt", "ngram", settings={"length": 5}, out=tmp_path / "run", quiet=True)
+    assert run is not None
+    assert any("longer than 5 symbols" in line for line in read_record(tmp_path / "run")["data"]["findings"])
+    assert any("1 of 2 items are longer than 5 symbols" in line for line in run.score(["annette", "lix"]).words)
 
 
 def test_a_stream_is_scored_whole(home):
@@ -184,7 +203,7 @@ def test_a_dry_run_writes_nothing(home, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_stopped_run_is_resumed_to_the_same_bits(home, tmp_path, monkeypatch):
+def test_a_stopped_run_is_resumed_to_the_same_bits(home, tmp_path, monkeypatch, capsys):
     how = {"preset": "tiny", "steps": 30, "quiet": True, "settings": {"evaluate_every": 10, "dropout": 0.1}}
     whole = pieria.fit(home / "names.txt", "gpt", out=tmp_path / "whole", **how)
     from pieria.training import loop
@@ -212,6 +231,14 @@ def test_a_stopped_run_is_resumed_to_the_same_bits(home, tmp_path, monkeypatch):
         pieria.fit(resume=tmp_path / "half")
     with pytest.raises(UsageError, match="which has made"):
         pieria.fit(resume=tmp_path / "half", steps=5)
+    with pytest.raises(UsageError, match="settled at 30 steps"):
+        pieria.fit(resume=tmp_path / "half", time="9s")
+    with pytest.raises(UsageError, match=r"preset, settings for .*goes on as it was begun"):
+        pieria.fit(resume=tmp_path / "half", steps=40, preset="tiny", settings={"rate": 1e-4})
+    before = (tmp_path / "half" / "run.json").read_bytes()
+    assert pieria.fit(resume=tmp_path / "half", steps=40, dry_run=True) is None
+    assert "would go on fitting gpt" in capsys.readouterr().err
+    assert (tmp_path / "half" / "run.json").read_bytes() == before
     longer = pieria.fit(resume=tmp_path / "half", steps=40, quiet=True)
     assert longer is not None
     assert longer.record["result"]["steps"] == 40

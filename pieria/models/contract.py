@@ -35,7 +35,7 @@ class Model(nn.Module, ABC):
     - ``likelihood``: what its ``log_prob`` is, "none" without one.
     - ``holds_data``: its weights contain training examples.
     - ``presets``: name to settings that differ from the defaults; one of them is ``tiny``. A preset may also set
-      what the training loop reads (batch, rate, …), as ``training`` does for all presets.
+      what the training loop reads (batch, rate, …), as ``training_defaults`` does for all presets.
     - ``paper``: where it comes from.
     """
 
@@ -258,16 +258,6 @@ class Explains(Protocol):
 
     def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
         """The steps of one sample; ``len(noise) == 1``. The last step's ``x`` equals ``sample`` with the same noise."""
-
-
-ABILITIES: dict[str, type] = {
-    "scores": Scores,
-    "predicts": Predicts,
-    "decodes": Decodes,
-    "encodes": Encodes,
-    "fills": Fills,
-    "explains": Explains,
-}
 
 
 def abilities(model: Model | type[Model]) -> list[str]:

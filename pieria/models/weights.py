@@ -75,7 +75,14 @@ def header(path: Path) -> dict[str, Any]:
         ) from None
     if said is None:
         raise RunError(f"{path} has no Pieria header", "a model that Pieria wrote", "Import other checkpoints instead")
-    read: dict[str, Any] = json.loads(said)
+    try:
+        read = json.loads(said)
+    except ValueError:
+        read = None
+    if not isinstance(read, dict) or not isinstance(read.get("format"), int):
+        raise RunError(
+            f"the header of {path} is damaged", "a header as Pieria writes it", "Restore the file from a copy, or fit again"
+        )
     if read["format"] > FORMAT:
         raise RunError(f"{path} has format {read['format']}", f"at most {FORMAT}", "Upgrade Pieria to read it")
     return read
@@ -84,6 +91,8 @@ def header(path: Path) -> dict[str, Any]:
 def load(path: Path, device: torch.device | str = "cpu") -> Model:
     """The model in the file at ``path``, in evaluation mode."""
     said = header(path)
+    if not {"family", "settings", "form", "condition", "ties"} <= said.keys():
+        raise RunError(f"{path} does not say what model it holds", "the weights of a run", "Name its model.safetensors")
     model = build(said)
     with safe_open(path, framework="pt", device=str(device)) as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

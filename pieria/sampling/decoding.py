@@ -120,8 +120,8 @@ class Growth:
 
     def draw(self) -> Tensor:
         """The next symbol of each item, ``[n]``; ``form.end`` for items that have ended."""
-        if self.options.temperature == 0 and self.seen is None:
-            symbols = self.logits.argmax(dim=-1)
+        if self.options.temperature == 0:  # of equally likely symbols the first, whatever the seed
+            symbols = (self.logits if self.seen is None else self.odds()).argmax(dim=-1)
         else:
             symbols = chosen(self.odds(), self._uniform())
         if self.form.end is not None:

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from pieria import registry
-from pieria.errors import unknown
+from pieria.errors import UsageError, unknown
 from pieria.models.contract import Model
 from pieria.testing.abilities import check_fills, check_latent, check_options, check_streams, check_symbols
 from pieria.testing.cases import CASES, Case, case
@@ -98,8 +98,14 @@ def ask(family: type[Model] | str, name: str, check: str) -> None:
 
 
 def run_checks(family: type[Model] | str, checks: Iterable[str] | None = None) -> Iterable[Result]:
-    """Ask every question, one after the other, and say what came of it; an unexpected error is a failure too."""
-    for name, check in questions(family, checks):
+    """Ask every question, one after the other, and say what came of it; an unexpected error is a failure too.
+
+    Raises `UsageError` if no small form fits the family, so that nothing could be asked.
+    """
+    asked = questions(family, checks)
+    if not asked:
+        raise UsageError(f"{_family(family).__name__} fits none of the small forms", f"one of: {', '.join(CASES)}")
+    for name, check in asked:
         begun = time.perf_counter()
         outcome, said = "passed", ""
         try:

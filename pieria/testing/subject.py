@@ -39,17 +39,17 @@ class Subject:
     def untrained(self, form: Form | None = None) -> Model:
         """A new model with the preset ``tiny``, for this form or another one."""
         mine, _ = preset(self.family, "tiny")
-        torch.manual_seed(0)
-        return self.family(self.family.Settings.of(mine), form or self.case.form, self.case.condition)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self.family(self.family.Settings.of(mine), form or self.case.form, self.case.condition)
 
     def learned_from(self, train: Examples, steps: int | None = None, validation: Examples | None = None) -> Model:
         """A new model that learned from ``train``; the caller's random state is as it was."""
         _, training = preset(self.family, "tiny")
         budget = {"steps": steps or STEPS[self.family.likelihood]}
         plan = Plan.layered(self.family.training_defaults, USUAL, training, FIXED, budget)
-        with torch.random.fork_rng(devices=[]):
-            model = self.untrained()
-            learn(model, train, validation, plan)
+        model = self.untrained()
+        learn(model, train, validation, plan)
         return model.eval()
 
     @cached_property

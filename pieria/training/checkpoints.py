@@ -35,7 +35,7 @@ class Progress:
         worse: looks since then.
         sums, counts: losses summed since the last line of the log.
         seconds: how long the training steps have taken; elapsed: with everything else.
-        joules, grams: energy and emissions so far.
+        joules: energy so far.
         looked: the newest held-out figure.
     """
 
@@ -53,7 +53,6 @@ class Progress:
     seconds: float = 0.0
     elapsed: float = 0.0
     joules: float = 0.0
-    grams: float = 0.0
     looked: float | None = None
 
 

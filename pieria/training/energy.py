@@ -1,6 +1,7 @@
 """What learning costs: joules and grams of CO2, each with where the figure comes from."""
 
 import importlib.util
+import math
 import os
 import time
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from typing import Any
 
 import psutil
 import torch
+
+from pieria.errors import UsageError
 
 # Ember, Global Electricity Review 2024: world average of 2023. A grid of your own: PIERIA_GRID=grams per kWh.
 WORLD_GRID = 480.0
@@ -19,10 +22,16 @@ TRACKED_AFTER = 180.0
 
 
 def grid() -> tuple[float, str]:
-    """Grams of CO2 equivalent a kWh, and who says so."""
+    """Grams of CO2 equivalent a kWh, and who says so. Raises `UsageError` for a PIERIA_GRID that is no such number."""
     own = os.environ.get("PIERIA_GRID")
     if own is not None:
-        return float(own), "PIERIA_GRID"
+        try:
+            factor = float(own)
+        except ValueError:
+            factor = math.nan
+        if not math.isfinite(factor) or factor < 0:
+            raise UsageError(f"PIERIA_GRID={own!r}", "grams of CO2 equivalent a kWh, such as 30", "Correct it or unset it")
+        return factor, "PIERIA_GRID"
     return WORLD_GRID, "world average 2023, Ember Global Electricity Review 2024"
 
 
@@ -44,6 +53,7 @@ class Meter:
     _until_tracked: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
+        grid()  # a wrong PIERIA_GRID is told before anything is learned, not after
         self._counters = [p for p in sorted(Path("/sys/class/powercap").glob("intel-rapl:[0-9]/energy_uj")) if _readable(p)]
         self._ranges = [float((p.parent / "max_energy_range_uj").read_text()) for p in self._counters]
         self._last = [float(p.read_text()) for p in self._counters]

@@ -121,7 +121,7 @@ class Game:
         if not math.isfinite(value):
             raise TrainingError(
                 f"the {what} of phase {phase.name!r} became {value} at step {step + 1}",
-                "a finite number; the weights are still those of the step before",
+                "a finite number; this phase has changed no weights by it",
                 "Try a smaller rate, a longer warmup or a smaller clip",
             )
 

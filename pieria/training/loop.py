@@ -45,9 +45,12 @@ class History:
     Attributes:
         steps: steps done over all stages.
         ended: "done", "early" (held-out data no longer got likelier) or "stopped" (by Ctrl-C).
-        totals: the budget of each stage in steps, and how often it looked: what repeats a run that was given in seconds.
-        best, best_step: the best held-out figure, and after which step of the last stage; its weights are the result.
-        held_out: the held-out figure of the resulting weights, ``unit`` what it is.
+        totals: the budget of each stage in steps (0: estimated), and how often it looked: what repeats a run that was given
+            in seconds.
+        best, best_step: the best held-out figure, and after which step of the last stage; its weights are the result, unless
+            the run was stopped or had no patience.
+        held_out: the held-out figure of the resulting weights (of a stopped run, the newest one), ``unit`` what it is; None
+            where none was finite.
         seconds: time of the training steps; elapsed: with looks, previews and saving.
         cost: joules and grams of CO2 equivalent with their sources.
     """
@@ -81,7 +84,7 @@ def learn(
 
     Raises `TrainingError` at the first loss or gradient that is not finite.
     """
-    processes = Processes.join("cpu" if isinstance(model, Estimates) else plan.device)
+    processes = Processes.join(device_of(model, plan))
     with _settled(plan), Interrupts() as interrupts:
         learning = _Learning(model, train, validation, plan, processes, workspace, watch or Watch(), interrupts)
         if resume and workspace is not None:
@@ -90,6 +93,11 @@ def learn(
             return learning.run()
         finally:
             learning.meter.end()
+
+
+def device_of(model: Model, plan: Plan) -> str:
+    """What ``model`` is to learn on: the plan's device; counting and closed forms are done on the processor."""
+    return "cpu" if isinstance(model, Estimates) else plan.device
 
 
 class _Learning:
@@ -126,13 +134,11 @@ class _Learning:
             self.loaded, said = found
             known = {f.name for f in fields(Progress)}
             self.progress = Progress(**{name: value for name, value in said["progress"].items() if name in known})
-            self.totals = said["totals"]
             weights.restore(self.model, _under(self.loaded, "model/"))
             self.meter.before = self.progress.joules
-        elif self.workspace is not None:
-            # a budget in seconds that was settled before the first checkpoint stays settled
-            self.totals = self.workspace.record.get("totals", [])
         if self.workspace is not None:
+            # a budget in seconds stays as it was settled, even if no checkpoint has been made since
+            self.totals = self.workspace.record.get("totals", [])
             self.workspace.cut_log(self.progress.lines)
             self.watch.say(f"going on after step {self.progress.offset + self.progress.step}")
         self.begun -= self.progress.elapsed
@@ -158,7 +164,8 @@ class _Learning:
                     elapsed=p.elapsed,
                     joules=p.joules,
                 )
-                self.loaded, self.best = {}, {}
+                # a stage that ended early does not end the next one
+                self.loaded, self.best, self.ended = {}, {}, "done"
                 self._checkpoint(None, None)
         self.model.eval()
         p = self.progress
@@ -166,9 +173,9 @@ class _Learning:
             steps=p.offset + p.step,
             ended=self.ended,
             totals=self.totals,
-            best=p.best,
+            best=_finite(p.best),
             best_step=p.best_step,
-            held_out=p.looked,
+            held_out=_finite(p.looked),
             unit=unit(self.model),
             seconds=round(p.seconds, 3),
             elapsed=round(time.perf_counter() - self.begun, 3),
@@ -176,7 +183,8 @@ class _Learning:
         )
 
     def _stage(self, stage: Stage, *, last: bool) -> None:
-        part, plan = stage.part, self.plan.part(stage.share)
+        part = stage.part
+        plan = self.plan.part(stage.share) if isinstance(part, Trains) else self.plan  # an estimation takes what it takes
         train, validation = chosen(stage, self.train, self.validation)
         seen = validation if plan.evaluate_every != 0 and HeldOut.possible(part, validation) else None
         held = None if seen is None else HeldOut(part, seen, plan.evaluate_count, plan.batch, self.processes)
@@ -185,7 +193,7 @@ class _Learning:
             context = part.reach if isinstance(part, Predicts) else 0
             return train.sweep(SWEEP, context=context)
 
-        if isinstance(part, Prepares) and not self.loaded:
+        if isinstance(part, Prepares) and self.progress.step == 0:
             with seeded(plan.seed, stage.name, "prepare"):
                 part.prepare(everything)
         if isinstance(part, Estimates):
@@ -226,12 +234,16 @@ class _Learning:
             game.restore(_under(self.loaded, "optimiser/"))
             for name, value in _under(self.loaded, "average/").items():
                 average.weights[name].copy_(value)
-            self._restore_best()
         settled = self.totals[p.stage] if len(self.totals) > p.stage else None
         if (total := plan.total(items)) is not None:
             self._settle(total, plan.evaluates(total))
         elif settled is not None:
             self._settle(settled["steps"], settled["evaluate_every"])
+        if held is not None and plan.patience and p.step == 0:
+            self.watch.say(
+                f"early stopping is on: {plan.patience} looks at held-out data without a better likelihood end the training, "
+                "and the best weights are kept (patience=0 turns it off)"
+            )
         waiting: list[tuple[int, Said, float]] = []  # steps done while the budget is still being timed
         part.train()
         if last and p.step == 0:
@@ -287,7 +299,9 @@ class _Learning:
     def _settle(self, total: int, evaluate_every: int) -> None:
         p = self.progress
         p.total, p.evaluate_every = total, evaluate_every
-        self.totals = [*self.totals[: p.stage], {"steps": total, "evaluate_every": evaluate_every}]
+        earlier = self.totals[: p.stage]
+        earlier += [{"steps": 0, "evaluate_every": 0}] * (p.stage - len(earlier))  # stages that were estimated
+        self.totals = [*earlier, {"steps": total, "evaluate_every": evaluate_every}]
         if self.workspace is not None:
             self.workspace.note(totals=self.totals)
 
@@ -341,6 +355,8 @@ class _Learning:
         p = self.progress
         if not plan.patience:
             p.best, p.best_step = value, step
+        elif p.best is None and not math.isfinite(value):
+            return  # no likelihood to compare with yet
         elif p.best is None or value < p.best:
             p.best, p.best_step, p.worse = value, step, 0
             self._keep_best(checkpoints.tensors_of(part))
@@ -368,10 +384,6 @@ class _Learning:
             return self.best
         return self.workspace.best(p.offset + p.best_step)
 
-    def _restore_best(self) -> None:
-        if self.workspace is None:
-            self.best = _under(self.loaded, "best/")
-
     def _report(self, stage: Stage, *, rate: float | None, step: int | None = None, looked: float | None = None) -> None:
         p = self.progress
         means = {phase: {name: total / p.counts[phase] for name, total in sums.items()} for phase, sums in p.sums.items()}
@@ -379,16 +391,17 @@ class _Learning:
         line: dict[str, Any] = {"step": p.offset + (p.step if step is None else step)}
         if stage.name:
             line["stage"] = stage.name
-        # "generator" is what the phase minimised, "generator/penalty" a named part of it
+        # "generator" is what the phase minimised, "generator/penalty" a named part of it; JSON has no infinity
         line["losses"] = {
             phase if name == "loss" else f"{phase}/{name}": value
             for phase, values in means.items()
             for name, value in values.items()
+            if math.isfinite(value)
         }
         if rate is not None:
             line["rate"] = rate
         seen = looked if step is not None else p.looked
-        if seen is not None and math.isfinite(seen):
+        if _finite(seen) is not None:
             line["validation"] = seen
         line |= {
             "seconds": round(p.seconds, 3),
@@ -432,7 +445,7 @@ class _Learning:
         tensors = {f"model/{name}": value for name, value in checkpoints.tensors_of(self.model).items()}
         tensors |= {f"optimiser/{name}": value for name, value in (game.state() if game else {}).items()}
         tensors |= {f"average/{name}": value for name, value in (average.weights if average else {}).items()}
-        said = {"progress": asdict(p), "totals": self.totals, "best": p.offset + p.best_step if p.best is not None else None}
+        said = {"progress": asdict(p), "best": p.offset + p.best_step if p.best is not None else None}
         self.workspace.checkpoint(p.offset + p.step, tensors, said, self.plan.keep)
         self.saved = time.perf_counter()
         self.saving = self.saved - begun
@@ -445,6 +458,10 @@ class _Learning:
 
     def _stopping(self) -> bool:
         return self.processes.sums([float(self.interrupts.asked)])[0] > 0
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -98,8 +98,9 @@ def choose_device(asked: str = "auto") -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if asked == "auto":
         return torch.device(next(name for name, found in there.items() if found))
-    kind = asked.partition(":")[0]
-    if not there.get(kind, False):
+    kind, _, place = asked.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not there.get(kind, False) or (place and not (place.isdigit() and int(place) < count)):
         found = ", ".join(name for name, ok in there.items() if ok)
         raise UsageError(f"the device {asked!r} is not there", f"one of: auto, {found}", "Leave --device out to choose it")
     return torch.device(asked)

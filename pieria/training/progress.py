@@ -81,9 +81,11 @@ def _bar() -> Iterator[Watch]:
             if time.monotonic() - drawn < 0.2 and pace.done != pace.total:
                 return
             drawn = time.monotonic()
-            left = "timing the first steps" if pace.total is None else clock((pace.total - pace.done) * pace.seconds_a_step)
+            left = "timing the first steps"
+            if pace.total is not None:
+                left = f"{clock((pace.total - pace.done) * pace.seconds_a_step)} left"
             losses = words({phase: values["loss"] for phase, values in pace.losses.items()})
-            said = f"{pace.done}/{pace.total or '?'}  {losses}  {seen}  rate {pace.rate:.2g}  {left} left"
+            said = f"{pace.done}/{pace.total or '?'}  {losses}  {seen}  rate {pace.rate:.2g}  {left}"
             bar.update(task, total=pace.total, completed=pace.done, said=said)
 
         def report(line: dict[str, Any]) -> None:

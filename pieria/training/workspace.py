@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -125,8 +126,13 @@ class Workspace:
     @classmethod
     def open(cls, path: Path, *, writer: bool = True) -> "Workspace":
         """The run directory at ``path``, to go on with it. Raises `RunError` if another process is writing it."""
-        record = read_record(path)
-        return cls(path, record, _locked(path) if writer else None)
+        if not writer:
+            return cls(path, read_record(path), None)
+        read_record(path)  # what is no run gets no lock
+        lock = _locked(path)
+        if fcntl is not None:
+            _clear(path)
+        return cls(path, read_record(path), lock)
 
     def __enter__(self) -> "Workspace":
         return self
@@ -222,7 +228,7 @@ class Workspace:
         return self.path / "checkpoints" / f"best-{number:08d}.safetensors"
 
     def _checkpoints(self) -> list[Path]:
-        return sorted((self.path / "checkpoints").glob("[0-9]*.safetensors"))
+        return checkpoints_in(self.path)
 
     def _best_named_in(self, file: Path) -> list[int]:
         from pieria.models import weights
@@ -241,6 +247,18 @@ class Workspace:
                 file.unlink(missing_ok=True)
 
 
+def checkpoints_in(path: Path) -> list[Path]:
+    """The checkpoints of the run at ``path``, each named by its step, the newest last."""
+    return sorted((path / "checkpoints").glob("[0-9]*.safetensors"))
+
+
+def _clear(path: Path) -> None:
+    """Remove what a killed writer left half-written; while the lock is held nobody else writes these files."""
+    for pattern in (".run.json.*", ".log.jsonl.*", ".model.safetensors.*", "checkpoints/.*.safetensors.*"):
+        for file in path.glob(pattern):
+            file.unlink(missing_ok=True)
+
+
 def next_path(name: str, home: Path | None = None) -> Path:
     """The next number in ``runs/`` (or ``home``) with this name, such as ``runs/0007-gpt-tinyshakespeare``."""
     home = Path("runs") if home is None else home
@@ -256,20 +274,28 @@ def _locked(path: Path) -> IO[str]:
         file = (path / ".lock").open("a+", encoding="utf-8")
     except OSError as error:
         raise RunError(f"{path} cannot be written ({error.strerror or error})", "a run of your own") from None
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            file.close()
-            raise RunError(
-                f"{path} is being written by {holder}", "one writer at a time", "Wait until it is done, or stop it first"
-            ) from None
+    if fcntl is not None and not _claimed(file):
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        file.close()
+        raise RunError(
+            f"{path} is being written by {holder}", "one writer at a time", "Wait until it is done, or stop it first"
+        )
     file.truncate(0)
     file.write(f"process {os.getpid()} on {os.uname().nodename if hasattr(os, 'uname') else 'this machine'} since {now()}\n")
     file.flush()
     return file
+
+
+def _claimed(file: IO[str]) -> bool:
+    """Whether the lock could be had. Who asks `holder` has it for a moment, so it is tried more than once."""
+    for wait in (0.01, 0.05, 0.1, 0.0):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(wait)
+    return False
 
 
 def holder(path: Path) -> str | None:

@@ -142,6 +142,14 @@ def test_greedy_with_a_penalty_leaves_a_loop(flow):
     assert varied.tolist() == [[0, 1, 2, 0]]
 
 
+def test_greedy_with_a_penalty_leaves_nothing_to_chance(flow):
+    with torch.no_grad():
+        flow.odds.zero_()  # all symbols that have not been drawn are equally likely
+    options = Decoding(temperature=0, length=4, repetition_penalty=5)
+    drawn = generate(flow, 6, options, ItemNoise(0, 6))
+    assert drawn.tolist() == [drawn[0].tolist()] * 6
+
+
 def test_the_prompt_is_what_stood_before(flow):
     drawn = generate(flow, 4000, Decoding(length=1), ItemNoise(2, 4000), prompt=torch.tensor([3, 1]))
     share = drawn[:, 0].bincount(minlength=4) / 4000

@@ -2,6 +2,7 @@ import time
 
 import pytest
 
+from pieria.errors import UsageError
 from pieria.training import energy
 
 
@@ -36,6 +37,13 @@ def test_the_processors_counters_are_read_where_they_can_be(monkeypatch, tmp_pat
 def test_a_grid_of_ones_own(monkeypatch):
     monkeypatch.setenv("PIERIA_GRID", "30")
     assert energy.grid() == (30.0, "PIERIA_GRID")
+
+
+@pytest.mark.parametrize("said", ["clean", "-3", "nan", ""])
+def test_a_grid_that_is_no_number_is_told_before_anything_is_learned(monkeypatch, said):
+    monkeypatch.setenv("PIERIA_GRID", said)
+    with pytest.raises(UsageError, match="PIERIA_GRID"):
+        energy.Meter()
 
 
 def test_reading_the_meter_is_cheap():

@@ -1,3 +1,4 @@
+import math
 import threading
 import time
 
@@ -5,11 +6,14 @@ import pytest
 import torch
 
 from pieria.errors import TrainingError
+from pieria.models.contract import Stage
+from pieria.training.heldout import HeldOut
 from pieria.training.loop import learn
 from pieria.training.plan import Plan
 from pieria.training.watch import Watch
-from pieria.training.workspace import read_log
-from tests.training.runs import examples, lasting, model, run
+from pieria.training.workspace import read_log, read_record
+from tests.training.families.affine import Affine
+from tests.training.runs import FORM, examples, lasting, model, run
 
 QUICK = {"steps": 60, "batch": 16, "rate": 0.02, "warmup": 5, "evaluate_every": 10, "report_every": 5}
 FAMILIES = ("affine", "duel", "staged", "moments", "windows")
@@ -148,8 +152,6 @@ def test_the_first_loss_that_is_not_a_number_stops_it(tmp_path):
     with pytest.raises(TrainingError, match=r"loss of phase 'density' became nan at step 8.*checkpoint"):
         run("affine", tmp_path / "run", Plan.of({**QUICK, "checkpoint_every": 3}), net=net)
     assert all(torch.isfinite(p).all() for p in net.parameters())
-    from pieria.training.workspace import read_record
-
     assert read_record(tmp_path / "run")["state"] == "failed"
     assert "step 8" in read_record(tmp_path / "run")["error"]
 
@@ -162,12 +164,67 @@ def test_early_stopping_keeps_the_best_weights(tmp_path):
     history = learn(net, examples("affine", 6), examples("affine", 200, 1), plan, watch=Watch(say=said.append))
     assert history.ended == "early"
     assert history.best_step == history.steps - 3 * 25
+    assert "early stopping is on: 3 looks" in said[0]
     assert "stopped early" in said[-1]
     held = examples("affine", 200, 1)
     with torch.no_grad():
         found = -float(net.log_prob(held.batch(range(200))).double().mean())
     assert found == pytest.approx(history.best, rel=1e-6)
     assert history.held_out == history.best
+
+
+class Twice(Affine):
+    """Two densities, one after the other."""
+
+    def __init__(self, settings, form, condition=None):
+        super().__init__(settings, form, condition)
+        self.first, self.second = Affine(settings, form), Affine(settings, form)
+
+    def stages(self):
+        return [Stage(name, getattr(self, name), lambda batch: batch, 0.5) for name in ("first", "second")]
+
+
+def test_a_stage_that_ends_early_does_not_end_the_next():
+    plan = Plan(steps=4000, batch=6, rate=0.05, evaluate_every=25, patience=3, schedule="constant")
+    net = Twice(Affine.Settings(), FORM)
+    said = []
+    learn(net, examples("affine", 6), examples("affine", 200, 1), plan, watch=Watch(say=said.append))
+    assert "stopped early" in said[1]  # said[0]: that early stopping is on
+    assert int(net.second.played) >= 200  # nothing is looked at, and so nothing ends, in the first tenth of its 2,000
+
+
+def test_a_run_killed_between_two_stages_goes_on_to_the_same_bits(tmp_path):
+    def killed(pace) -> None:
+        raise RuntimeError("killed")
+
+    plan = Plan.of({**QUICK, "patience": 0})
+    whole, again = model("staged"), model("staged")
+    run("staged", tmp_path / "whole", plan, net=whole)
+    with pytest.raises(RuntimeError, match="killed"):
+        run("staged", tmp_path / "halves", plan, watch=Watch(progress=killed))
+    assert [file.name for file in (tmp_path / "halves" / "checkpoints").iterdir()] == ["00000001.safetensors"]
+    run("staged", tmp_path / "halves", plan, net=again)
+    assert same(state(whole), state(again))
+
+
+def test_a_time_that_is_settled_stays_so_in_every_stage(tmp_path):
+    def killed(pace) -> None:
+        if pace.total is not None:
+            raise RuntimeError("killed")
+
+    plan = Plan.of({**QUICK, "steps": None, "seconds": 0.3})
+    with pytest.raises(RuntimeError, match="killed"):
+        run("staged", tmp_path / "run", plan, watch=Watch(progress=killed))
+    settled = read_record(tmp_path / "run")["totals"]
+    assert [total["steps"] > 0 for total in settled] == [False, True]
+    assert run("staged", tmp_path / "run", plan).totals == settled
+
+
+def test_a_held_out_figure_that_is_not_finite_is_no_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr(HeldOut, "look", lambda self: math.inf)
+    history = run("affine", tmp_path / "run", Plan.of({**QUICK, "patience": 2}))
+    assert (history.ended, history.best, history.held_out) == ("done", None, None)
+    assert read_record(tmp_path / "run")["result"]["held_out"] is None
 
 
 def test_without_patience_it_goes_on_to_the_end():

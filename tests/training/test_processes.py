@@ -32,6 +32,9 @@ def test_a_device_that_is_not_there():
         with pytest.raises(UsageError, match=r"'cuda' is not there.*auto, .*cpu"):
             choose_device("cuda")
     assert choose_device("cpu") == torch.device("cpu")
+    for asked in ("cpu:3", "cuda:99", "tpu"):
+        with pytest.raises(UsageError, match=f"'{asked}' is not there"):
+            choose_device(asked)
 
 
 def test_stages_and_their_order_do_not_depend_on_threads():

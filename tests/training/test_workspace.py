@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save as to_bytes
 
 from pieria.errors import RunError
 from pieria.models import weights
@@ -58,6 +59,21 @@ def test_one_writer_at_a_time(tmp_path):
         other.kill()
     with Workspace.open(tmp_path / "run"):
         pass
+
+
+def test_what_a_killed_writer_left_half_written_is_removed(tmp_path):
+    with Workspace.create(tmp_path / "run", "", {}) as space:
+        (space.path / "checkpoints").mkdir()
+        half = [space.path / ".run.json.x1", space.path / "checkpoints" / ".00000007.safetensors.x2"]
+        kept = [space.path / "checkpoints" / "00000006.safetensors", space.path / ".mine", space.path / "run.json"]
+        for file in (*half, *kept[:2]):
+            file.write_text("half")
+        with pytest.raises(RunError, match="is being written"):
+            Workspace.open(tmp_path / "run")
+        assert all(file.exists() for file in half)
+    with Workspace.open(tmp_path / "run"):
+        assert not any(file.exists() for file in half)
+        assert all(file.exists() for file in kept)
 
 
 def test_errors_and_interrupts_are_noted(tmp_path):
@@ -156,6 +172,13 @@ def test_a_full_disk_leaves_the_old_files(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b"\x80\x04\x95 a pickle", b'\x08\x00\x00\x00\x00\x00\x00\x00{"a":1}}'])
 def test_weights_that_are_not_safetensors_are_named(tmp_path, content):
     (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(RunError, match=r"model\.safetensors"):
+        weights.load(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("said", ["{", "[]", "{}", '{"format": 1}'])
+def test_weights_whose_header_is_damaged_are_named(tmp_path, said):
+    (tmp_path / "model.safetensors").write_bytes(to_bytes({"a": torch.zeros(1)}, metadata={"pieria": said}))
     with pytest.raises(RunError, match=r"model\.safetensors"):
         weights.load(tmp_path / "model.safetensors")
 
