@@ -1,7 +1,8 @@
 """Who is in the data, who is in the samples, and how well each is served.
 
 A sample's group is read from it where the group is a column of the table, or where the model drew under it as its label.
-Elsewhere a classifier, trained on training items, says it, and how often it is right on held-out items stands beside.
+Elsewhere a classifier, trained on held-out items, says it, and how often it is right on those that it was not trained on
+stands beside (cross-validation).
 """
 
 from itertools import pairwise
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pieria.data.batch import Batch
 from pieria.errors import unknown
+from pieria.evaluation import comparison
 from pieria.evaluation.comparison import Comparison, held_out, spread
 from pieria.evaluation.distances import share_interval
 from pieria.evaluation.rows import RowComparison, jacobian
@@ -37,7 +40,7 @@ def group_shares(
     label = training.condition if isinstance(training.condition, Label) else None
     parts = {name: getattr(dataset.parts.get(name), "groups", {}) for name in ("train", split)}
     columns = [c.name for c in compared.form.columns if c.kind != "missing"] if isinstance(compared.form, Row) else []
-    known = [*columns, *parts["train"], *(["label"] if label else [])]
+    known = [*columns, *(name for name in parts["train"] if name in parts[split]), *(["label"] if label else [])]
     if group not in known:
         raise unknown("group", group, known, "Name a column of the table, or 'label' where the data have classes")
     right = None
@@ -136,6 +139,8 @@ def _judged(
     from sklearn.preprocessing import StandardScaler
 
     del held
+    if len(np.unique(codes)) < 2:  # nothing to tell apart
+        return np.full(len(compared.made), classes[codes[0]]), None
     x = np.nan_to_num(compared.features("held"))
     judge = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000, random_state=seed))
     fewest = int(np.bincount(codes)[np.unique(codes)].min())
@@ -147,10 +152,9 @@ def _judged(
 def _nats(model: Model, compared: Comparison) -> np.ndarray | None:
     if not isinstance(model, Scores) or model.likelihood == "none" or model.condition is not None:
         return None
-    from pieria.data.batch import Batch
-
-    with torch.no_grad():
-        nats = -model.log_prob(Batch(x=compared.held)).double().cpu()
+    # in parts: a bound takes many passes for each item
+    parts = [comparison.nats(model, Batch(x=x)) for x in compared.held.split(100)]
+    nats = torch.cat(parts)
     if isinstance(compared.form, Row):
         nats = nats + jacobian(compared.form, compared.held)
     return nats.numpy()
