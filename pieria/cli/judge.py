@@ -139,7 +139,12 @@ def _print_groups(groups: dict[str, Any]) -> None:
         for name, one in groups["groups"].items()
     ]
     print_table([groups["column"], "of the data", "of the samples", "95 % interval", "likeness"], rows)
-    print(f"A sample's group: {groups['how']}.\n")
+    right = groups["classifier_accuracy"]
+    often = "" if right is None else f" that is right on {right:.0%} of held-out items"
+    print(f"A sample's group: {groups['how']}{often}.")
+    if "left_out" in groups:
+        print(f"Left out: {groups['left_out']}.")
+    print()
 
 
 def audit(

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pieria.data.storage import finite
 from pieria.errors import UsageError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, everything else on stderr.")]
@@ -30,9 +31,9 @@ Time = Annotated[str | None, typer.Option("--time", help="A budget of training t
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on stdout."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
-    sys.stdout.write("\n")
+    """One JSON value on stdout; NaN and infinities, which JSON has no word for, are null."""
+    text = json.dumps(finite(json.loads(json.dumps(value, default=str))), indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(text + "\n")
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:

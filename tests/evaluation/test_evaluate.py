@@ -125,3 +125,13 @@ def test_bad_questions_are_refused():
         evaluate(fitted(data), data, count=2)
     with pytest.raises(FormError, match="the model learned grid"):
         evaluate(fitted(data), table())
+
+
+def test_an_infinite_figure_is_shown_and_is_null_in_json():
+    card = Scorecard([Figure("nats per item", float("inf"), "nats", "exact", note="as it is")])
+    assert "∞" in card.table()
+    found = card.to_json()[0]
+    assert found["value"] is None
+    assert found["note"] == "as it is; the value is inf"
+    json.dumps(found, allow_nan=False)
+    assert Scorecard.from_json([{**found, "run": "0001-gpt"}]).figures[0].name == "nats per item"
