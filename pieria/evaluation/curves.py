@@ -20,6 +20,7 @@ from pieria.models.contract import Model, Scores, device_of
 from pieria.noise import ItemNoise
 
 WINDOW = 8
+FEWEST = 4  # points of a curve, below which it has no windows to compare
 
 
 def whole(examples: Examples) -> Batch:
@@ -163,7 +164,7 @@ class CurveComparison(Comparison):
     @cached_property
     def width(self) -> int:
         """Points in a window: fewer where the curves are short."""
-        return max(2, min(WINDOW, self.held.shape[1] // 2))
+        return max(2, min(WINDOW, self.held.shape[1] // 2, self.seen.shape[1] // 2))
 
     @cached_property
     def _scales(self) -> tuple[Tensor, Tensor]:
