@@ -123,6 +123,16 @@ def test_what_is_said_of_a_named_set_holds_too():
     assert data.licence == catalogue.find("digits").licence
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_text_in_another_encoding_is_told_how_to_name_it(tmp_path, encoding):
+    path = tmp_path / "mine.txt"
+    path.write_bytes("Käse und Öl, Straße und Fluß.\n\n".encode(encoding) * (50 if encoding == "latin-1" else 1))
+    with pytest.raises(DataError, match=r"mine\.txt is not utf-8 .*--set encoding=latin-1"):
+        open_data(path)
+    if encoding == "latin-1":
+        assert "encoding" in open_data(path, settings={"encoding": encoding}).reason
+
+
 def test_three_series_are_split_by_item(tmp_path):
     for name in "abc":
         rows = "".join(f"2020-01-{day:02},{day * ord(name)}\n" for day in range(1, 21))
