@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pieria.audit.groups import group_shares
+from pieria.audit.groups import group_shares, refuse_unknown
 from pieria.audit.sensitivity import sensitivity
 from pieria.data.examples import Examples, ItemExamples, StreamExamples
 from pieria.data.storage import finite
@@ -52,7 +52,10 @@ def audit(
 
     Raises `UsageError` for a group that there is not, naming those that there are.
     """
-    training, held = (as_learned(model, dataset.examples(part)) for part in ("train", split))
+    training, held = dataset.examples("train"), dataset.examples(split)
+    if group is not None:
+        refuse_unknown(dataset, training, group, split)  # before anything that takes long
+    training, held = as_learned(model, training), as_learned(model, held)
     compared, _ = compare_sets(model, training, held, count or default_count(model.form, held), seed)
     found: dict[str, Any] = {
         "run": (record or {}).get("name", NOT_STATED),

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from pieria.data.batch import Batch
+from pieria.data.examples import Examples
 from pieria.errors import unknown
 from pieria.evaluation import comparison
 from pieria.evaluation.comparison import Comparison, held_out, spread
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 FEWEST = 10
 MOST_GROUPS = 30
-EACH = 300
 
 
 def group_shares(
@@ -37,14 +37,10 @@ def group_shares(
     Raises `UsageError` with the known names for an unknown ``group``.
     """
     training, held = dataset.examples("train"), dataset.examples(split)
+    refuse_unknown(dataset, training, group, split)
     label = training.condition if isinstance(training.condition, Label) else None
-    parts = {name: getattr(dataset.parts.get(name), "groups", {}) for name in ("train", split)}
-    columns = [c.name for c in compared.form.columns if c.kind != "missing"] if isinstance(compared.form, Row) else []
-    known = [*columns, *(name for name in parts["train"] if name in parts[split]), *(["label"] if label else [])]
-    if group not in known:
-        raise unknown("group", group, known, "Name a column of the table, or 'label' where the data have classes")
     right = None
-    if group in columns:
+    if group in _columns(training):
         assert isinstance(compared, RowComparison)
         assert isinstance(compared.form, Row)
         place = [c.name for c in compared.form.columns].index(group)
@@ -68,13 +64,14 @@ def group_shares(
             names["made"] = names["held"][np.arange(len(compared.made)) % len(names["held"])]
             how = "drawn under this label, in the shares of the held-out data"
         else:
-            names["made"], right = _judged(compared, held, held_codes.numpy(), classes, seed)
+            names["made"], right = _judged(compared, held_codes.numpy(), classes, seed)
             how = "told by a classifier"
     else:
-        everyone = np.asarray([str(value) for value in parts["train"][group]])
-        values = np.asarray([str(value) for value in parts[split][group]])[spread(len(held), len(compared.held))]
+        parts = {name: dataset.parts[name].groups[group] for name in ("train", split)}
+        everyone = np.asarray([str(value) for value in parts["train"]])
+        values = np.asarray([str(value) for value in parts[split]])[spread(len(held), len(compared.held))]
         classes, codes = np.unique(values, return_inverse=True)
-        made, right = _judged(compared, held, codes, classes, seed)
+        made, right = _judged(compared, codes, classes, seed)
         names, how = {"train": everyone, "held": values, "made": made}, "told by a classifier"
     found: dict[str, Any] = {"column": group, "how": how, "classifier_accuracy": right, "groups": {}}
     nats = _nats(model, compared)
@@ -92,6 +89,20 @@ def group_shares(
     if len(common) > MOST_GROUPS:
         found["left_out"] = f"{len(common) - MOST_GROUPS} smaller groups"
     return found
+
+
+def refuse_unknown(dataset: "Dataset", training: Examples, group: str, split: str) -> None:
+    """Raise `UsageError` with the known names unless ``group`` is a column, a group of both parts, or "label"."""
+    seen, held = (getattr(dataset.parts.get(name), "groups", {}) for name in ("train", split))
+    known = [*_columns(training), *(name for name in seen if name in held)]
+    if isinstance(training.condition, Label):
+        known.append("label")
+    if group not in known:
+        raise unknown("group", group, known, "Name a column of the table, or 'label' where the data have classes")
+
+
+def _columns(training: Examples) -> list[str]:
+    return [c.name for c in training.form.columns if c.kind != "missing"] if isinstance(training.form, Row) else []
 
 
 def _edges(compared: RowComparison, place: int) -> np.ndarray | None:
@@ -130,7 +141,7 @@ def _spelled(dataset: "Dataset", row: torch.Tensor, group: str, value: float) ->
 
 
 def _judged(
-    compared: Comparison, held: Any, codes: np.ndarray, classes: np.ndarray, seed: int
+    compared: Comparison, codes: np.ndarray, classes: np.ndarray, seed: int
 ) -> tuple[np.ndarray, float | None]:
     """The group of each sample by a classifier on the form's features, and its cross-validated accuracy."""
     from sklearn.linear_model import LogisticRegression
@@ -138,7 +149,6 @@ def _judged(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    del held
     if len(np.unique(codes)) < 2:  # nothing to tell apart
         return np.full(len(compared.made), classes[codes[0]]), None
     x = np.nan_to_num(compared.features("held"))

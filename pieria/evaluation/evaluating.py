@@ -77,7 +77,7 @@ def evaluate(
         read_as = f"{dataset.fingerprint} {dataset.modality.settings!r}" if dataset.fingerprint else ""
         baseline = cheap(form, training, read_as)
     own, details = _own_figures(model, dataset, training, held, comparison, baseline, split, seed)
-    card.figures += [*own, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, split, seed)]
+    card.figures += [*own, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, seed)]
     _leave_out_bare(card, baseline)
     card.words += _against_baseline(card, baseline)
     card.about = {
@@ -178,11 +178,8 @@ def _parameters(model: Model) -> Figure:
     return Figure("parameters", float(learned), "numbers", "measure", "lower", note=note)
 
 
-def _costs(
-    model: Model, comparison: Comparison, drawn: Drawn, cost: Mapping[str, Any], split: str, seed: int
-) -> list[Figure]:
+def _costs(model: Model, comparison: Comparison, drawn: Drawn, cost: Mapping[str, Any], seed: int) -> list[Figure]:
     """What drawing, holding and training the model cost."""
-    del split
     amount, unit = len(drawn.x), "items/s"
     if isinstance(model.form, Tokens):
         amount, unit = int(mask_after_end(drawn.x, model.form.end).sum()), "symbols/s"

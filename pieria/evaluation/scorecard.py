@@ -6,7 +6,7 @@ column: only an exact one is called "nats per item"; a bound is called "nats per
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from textwrap import wrap
 from typing import Any, Literal
 
@@ -47,10 +47,6 @@ class Figure:
     low: float | None = None
     high: float | None = None
     note: str = ""
-
-    def but(self, **values: Any) -> "Figure":
-        """A copy with some fields replaced."""
-        return replace(self, **values)
 
 
 def likelihood_name(name: str, kind: str) -> str:
