@@ -140,9 +140,7 @@ def _spelled(dataset: "Dataset", row: torch.Tensor, group: str, value: float) ->
     return str(artifact[group]) if isinstance(artifact, dict) and group in artifact else plain(value)
 
 
-def _judged(
-    compared: Comparison, codes: np.ndarray, classes: np.ndarray, seed: int
-) -> tuple[np.ndarray, float | None]:
+def _judged(compared: Comparison, codes: np.ndarray, classes: np.ndarray, seed: int) -> tuple[np.ndarray, float | None]:
     """The group of each sample by a classifier on the form's features, and its cross-validated accuracy."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score

@@ -16,7 +16,9 @@ from pieria.errors import UsageError
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, everything else on stderr.")]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.", min=0)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done; write nothing.")]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or mps; found by itself when not given.")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="cpu, cuda or mps. Not given: the fastest for fitting, else cpu.")
+]
 As = Annotated[
     str | None, typer.Option("--as", help="What the data are: text, image, table or series. Found when not given.")
 ]

@@ -48,7 +48,8 @@ def picture(image: bytes | Path | Any, caption: str = "") -> str:
         image.save(buffer, format="PNG")
         raw = buffer.getvalue()
     source = "data:image/png;base64," + base64.b64encode(raw).decode()
-    return f'<figure><img class="pixels" src="{source}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+    said = escape(caption)
+    return f'<figure><img class="pixels" src="{source}" alt="{said}"><figcaption>{said}</figcaption></figure>'
 
 
 def texts(items: Iterable[str], limit: int = 700) -> str:
