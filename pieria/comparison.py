@@ -5,6 +5,7 @@ bounds, measures) stand in columns of their own and are never ranked together.
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,7 +157,7 @@ def compare(
     data: str | Path,
     models: Sequence[str] | None = None,
     *,
-    time: float | None = None,
+    time: float | str | None = None,
     steps: int | None = None,
     as_: str | None = None,
     column: str | None = None,
@@ -168,14 +169,16 @@ def compare(
     dry_run: bool = False,
     quiet: bool = False,
 ) -> Comparison | None:
-    """Fit each family to ``data`` for ``time`` seconds (or ``steps``), judge all alike, and write ``report.html``.
+    """Fit each family to ``data`` for ``time`` (seconds, or words such as "60s") or ``steps``; judge all alike, and write
+    ``report.html``.
 
     With no ``models`` named, all that fit the data take part. Each setting goes to the families that have it; one that
-    none has is refused. Returns None after a dry run. Raises `UsageError` for
-    unknown names and for data that no family fits.
+    none has is refused. Returns None after a dry run. Raises `UsageError` for unknown names, for two budgets, and for data
+    that no family fits.
     """
     from pieria.modalities.finding import forms_of
     from pieria.run import fit
+    from pieria.training.plan import seconds_of
     from pieria.training.workspace import next_path
 
     modality, _, forms = forms_of(str(data), as_, column)
@@ -191,12 +194,14 @@ def compare(
         raise UsageError(
             f"no family learns from {modality}", f"forms: {', '.join(sorted(offered))}", "'pieria models' lists them"
         )
-    if time is None and steps is None:
-        time = 60.0
-    budget = f"{time:g} s" if time is not None else f"{steps} steps"
+    if time is not None and steps is not None:
+        raise UsageError(f"a budget of {time} and one of {steps} steps", "one of them", "Leave time or steps out")
+    lasting = 60.0 if time is None and steps is None else None if time is None else seconds_of(time)
+    budget = f"{lasting:g} s" if lasting is not None else f"{steps} steps"
     path = Path(out) if out is not None else next_path(f"compare-{Path(str(data)).stem}")
     if dry_run:
-        print(f"would fit {', '.join(named)} to {data} for {budget} each, and write {path / 'report.html'}")
+        what = f"would fit {', '.join(named)} to {data} for {budget} each, and write {path / 'report.html'}"
+        print(what, file=sys.stderr)
         return None
     shares = {name: _settings_of(name, settings or {}) for name in named}
     refused = set(settings or {}) - {key for share in shares.values() for key in share}
@@ -218,7 +223,7 @@ def compare(
                 column=column,
                 form=form,
                 out=path / Path(name).stem,
-                time=time,
+                time=lasting,
                 steps=steps,
                 seed=seed,
                 device=device,
@@ -229,6 +234,9 @@ def compare(
             entry.run = run.path
             card = run.evaluate("test", seed=seed)
             entry.figures, entry.words = card.to_json(), list(card.words)
+            if run.record["state"] == "stopped":
+                made = f"stopped after {run.record['result']['steps']:,} steps, before its budget was spent"
+                entry.words.insert(0, f"{made}: its figures are not those of the same budget.")
             entry.log, entry.previews = run.log(), run.previews()
             run.explain(seed=seed)
         except PieriaError as error:

@@ -375,7 +375,8 @@ class Run:
         from pieria import evaluation
 
         card = evaluation.evaluate(self.model, self.dataset(), split=split, count=count, seed=seed, cost=self.cost())
-        write_json(self.path / "scorecard.json", card.to_json())
+        # each figure names its run, wherever it is copied to
+        write_json(self.path / "scorecard.json", [{**figure, "run": self.record["name"]} for figure in card.to_json()])
         return card
 
     def audit(self, *, group: str | None = None, count: int | None = None, seed: int = 0) -> dict[str, Any]:

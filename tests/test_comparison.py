@@ -1,6 +1,9 @@
 from pathlib import Path
 
-from pieria.comparison import Comparison, Entry, report
+import pytest
+
+from pieria.comparison import Comparison, Entry, compare, report
+from pieria.errors import DataError, UsageError
 
 
 def figure(name, value, kind="measure", unit="", **others):
@@ -53,3 +56,15 @@ def test_the_report_shows_quality_against_cost():
     page = report(compared(["mix", "vae"]))
     assert "Quality and cost</h2>" in page
     assert "<svg" in page
+
+
+def test_a_comparison_is_asked_for_with_one_budget_over_data_that_are_there(tmp_path, capsys):
+    with pytest.raises(UsageError, match="one of them"):
+        compare("digits", ["vae"], time=1, steps=2, out=tmp_path / "c")
+    with pytest.raises(DataError, match=r"nowhere\.csv does not exist"):
+        compare(tmp_path / "nowhere.csv", ["vae"], as_="table", steps=2, out=tmp_path / "c")
+    assert compare("digits", ["vae"], time="1h30m", dry_run=True, out=tmp_path / "c") is None
+    said = capsys.readouterr()
+    assert "5400 s each" in said.err
+    assert not said.out
+    assert not (tmp_path / "c").exists()

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pieria.audit.groups import group_shares
+from pieria.audit.groups import group_shares, refuse_unknown
 from pieria.audit.sensitivity import sensitivity
 from pieria.data.examples import Examples, ItemExamples, StreamExamples
+from pieria.data.storage import finite
 from pieria.evaluation import grids, rows, tokens
 from pieria.evaluation.comparison import Comparison, as_learned, held_out, random_items
 from pieria.evaluation.evaluating import compare_sets, default_count
@@ -46,14 +47,18 @@ def audit(
         group: a column of the table, "label", or a named group of the collection: who is in the data and in the samples.
         count: how many samples to draw; without it as many as a scorecard.
         seed: of the samples and of every random choice.
-        record: ``run.json``, for the cost of training.
+        record: ``run.json``, for the name of the run and the cost of training.
         split: the held-out part.
 
     Raises `UsageError` for a group that there is not, naming those that there are.
     """
-    training, held = (as_learned(model, dataset.examples(part)) for part in ("train", split))
+    training, held = dataset.examples("train"), dataset.examples(split)
+    if group is not None:
+        refuse_unknown(dataset, training, group, split)  # before anything that takes long
+    training, held = as_learned(model, training), as_learned(model, held)
     compared, _ = compare_sets(model, training, held, count or default_count(model.form, held), seed)
     found: dict[str, Any] = {
+        "run": (record or {}).get("name", NOT_STATED),
         "data": dataset.name,
         "split": split,
         "seed": seed,
@@ -69,7 +74,8 @@ def audit(
         "source": dataset.source or NOT_STATED,
     }
     found["verdicts"] = verdicts(found)
-    return found
+    said: dict[str, Any] = finite(found)
+    return said
 
 
 def gap(model: Model, training: Examples, held: Examples, seed: int) -> dict[str, Any]:
@@ -201,6 +207,14 @@ def verdicts(found: Mapping[str, Any]) -> list[dict[str, str]]:
             "attention",
             "copies",
             f"{copied['novelty']['value']:.0%} of the samples lie nearer to a training item than 95 % of held-out items do; "
+            f"{share:.0%} are copies.",
+        )
+    elif copied["novelty"]["low"] > copied["novelty"]["held-out"]:
+        say(
+            "good",
+            "copies",
+            f"{copied['novelty']['value']:.0%} of the samples lie very near to a training item, and "
+            f"{copied['novelty']['held-out']:.0%} of held-out items do: somewhat nearer than new data would; "
             f"{share:.0%} are copies.",
         )
     else:

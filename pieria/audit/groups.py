@@ -1,7 +1,8 @@
 """Who is in the data, who is in the samples, and how well each is served.
 
 A sample's group is read from it where the group is a column of the table, or where the model drew under it as its label.
-Elsewhere a classifier, trained on training items, says it, and how often it is right on held-out items stands beside.
+Elsewhere a classifier, trained on held-out items, says it, and how often it is right on those that it was not trained on
+stands beside (cross-validation).
 """
 
 from itertools import pairwise
@@ -10,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pieria.data.batch import Batch
+from pieria.data.examples import Examples
 from pieria.errors import unknown
+from pieria.evaluation import comparison
 from pieria.evaluation.comparison import Comparison, held_out, spread
 from pieria.evaluation.distances import share_interval
 from pieria.evaluation.rows import RowComparison, jacobian
@@ -23,7 +27,6 @@ if TYPE_CHECKING:
 
 FEWEST = 10
 MOST_GROUPS = 30
-EACH = 300
 
 
 def group_shares(
@@ -34,14 +37,10 @@ def group_shares(
     Raises `UsageError` with the known names for an unknown ``group``.
     """
     training, held = dataset.examples("train"), dataset.examples(split)
+    refuse_unknown(dataset, training, group, split)
     label = training.condition if isinstance(training.condition, Label) else None
-    parts = {name: getattr(dataset.parts.get(name), "groups", {}) for name in ("train", split)}
-    columns = [c.name for c in compared.form.columns if c.kind != "missing"] if isinstance(compared.form, Row) else []
-    known = [*columns, *parts["train"], *(["label"] if label else [])]
-    if group not in known:
-        raise unknown("group", group, known, "Name a column of the table, or 'label' where the data have classes")
     right = None
-    if group in columns:
+    if group in _columns(training):
         assert isinstance(compared, RowComparison)
         assert isinstance(compared.form, Row)
         place = [c.name for c in compared.form.columns].index(group)
@@ -65,13 +64,14 @@ def group_shares(
             names["made"] = names["held"][np.arange(len(compared.made)) % len(names["held"])]
             how = "drawn under this label, in the shares of the held-out data"
         else:
-            names["made"], right = _judged(compared, held, held_codes.numpy(), classes, seed)
+            names["made"], right = _judged(compared, held_codes.numpy(), classes, seed)
             how = "told by a classifier"
     else:
-        everyone = np.asarray([str(value) for value in parts["train"][group]])
-        values = np.asarray([str(value) for value in parts[split][group]])[spread(len(held), len(compared.held))]
+        parts = {name: dataset.parts[name].groups[group] for name in ("train", split)}
+        everyone = np.asarray([str(value) for value in parts["train"]])
+        values = np.asarray([str(value) for value in parts[split]])[spread(len(held), len(compared.held))]
         classes, codes = np.unique(values, return_inverse=True)
-        made, right = _judged(compared, held, codes, classes, seed)
+        made, right = _judged(compared, codes, classes, seed)
         names, how = {"train": everyone, "held": values, "made": made}, "told by a classifier"
     found: dict[str, Any] = {"column": group, "how": how, "classifier_accuracy": right, "groups": {}}
     nats = _nats(model, compared)
@@ -89,6 +89,20 @@ def group_shares(
     if len(common) > MOST_GROUPS:
         found["left_out"] = f"{len(common) - MOST_GROUPS} smaller groups"
     return found
+
+
+def refuse_unknown(dataset: "Dataset", training: Examples, group: str, split: str) -> None:
+    """Raise `UsageError` with the known names unless ``group`` is a column, a group of both parts, or "label"."""
+    seen, held = (getattr(dataset.parts.get(name), "groups", {}) for name in ("train", split))
+    known = [*_columns(training), *(name for name in seen if name in held)]
+    if isinstance(training.condition, Label):
+        known.append("label")
+    if group not in known:
+        raise unknown("group", group, known, "Name a column of the table, or 'label' where the data have classes")
+
+
+def _columns(training: Examples) -> list[str]:
+    return [c.name for c in training.form.columns if c.kind != "missing"] if isinstance(training.form, Row) else []
 
 
 def _edges(compared: RowComparison, place: int) -> np.ndarray | None:
@@ -126,16 +140,15 @@ def _spelled(dataset: "Dataset", row: torch.Tensor, group: str, value: float) ->
     return str(artifact[group]) if isinstance(artifact, dict) and group in artifact else plain(value)
 
 
-def _judged(
-    compared: Comparison, held: Any, codes: np.ndarray, classes: np.ndarray, seed: int
-) -> tuple[np.ndarray, float | None]:
+def _judged(compared: Comparison, codes: np.ndarray, classes: np.ndarray, seed: int) -> tuple[np.ndarray, float | None]:
     """The group of each sample by a classifier on the form's features, and its cross-validated accuracy."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    del held
+    if len(np.unique(codes)) < 2:  # nothing to tell apart
+        return np.full(len(compared.made), classes[codes[0]]), None
     x = np.nan_to_num(compared.features("held"))
     judge = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000, random_state=seed))
     fewest = int(np.bincount(codes)[np.unique(codes)].min())
@@ -147,10 +160,9 @@ def _judged(
 def _nats(model: Model, compared: Comparison) -> np.ndarray | None:
     if not isinstance(model, Scores) or model.likelihood == "none" or model.condition is not None:
         return None
-    from pieria.data.batch import Batch
-
-    with torch.no_grad():
-        nats = -model.log_prob(Batch(x=compared.held)).double().cpu()
+    # in parts: a bound takes many passes for each item
+    parts = [comparison.nats(model, Batch(x=x)) for x in compared.held.split(100)]
+    nats = torch.cat(parts)
     if isinstance(compared.form, Row):
         nats = nats + jacobian(compared.form, compared.held)
     return nats.numpy()

@@ -16,7 +16,7 @@ from pieria.data.examples import Examples
 from pieria.evaluation.comparison import held_out
 from pieria.evaluation.features import as_values
 from pieria.forms import Grid, Row, Tokens
-from pieria.models.contract import Encodes, Model, Predicts
+from pieria.models.contract import Encodes, Model, Predicts, device_of
 from pieria.noise import ItemNoise
 
 ITEMS = 64
@@ -55,9 +55,11 @@ def _reconstruction(model: Model, batch: Batch, seed: int) -> dict[str, Any]:
         moved = torch.where(hit, (x + step * drawn.sign().long()).clamp(0, form.levels - 1), x)
     else:
         moved = x + STEP * drawn
+    place = device_of(model)
+    condition = None if batch.condition is None else batch.condition.to(place)
     with torch.no_grad():
         before, after = (
-            _values(form, model.decode(model.encode(item, condition=batch.condition), condition=batch.condition))
+            _values(form, model.decode(model.encode(item.to(place), condition=condition), condition=condition).cpu())
             for item in (x, moved)
         )
     into = (_values(form, moved) - _values(form, x)).flatten(1).norm(dim=1)
@@ -106,14 +108,20 @@ def _next_symbol(model: Model, batch: Batch, seed: int) -> dict[str, Any]:
         begun = begun[:, :-1]  # what follows the end is nothing
     other = ItemNoise(seed, len(x)).integers("symbol", max(1, form.vocabulary - 1))
     moved: dict[str, float] = {}
+    place = device_of(model)
+    condition = None if condition is None else condition.to(place)
+
+    def odds(read: Tensor) -> Tensor:
+        return model.logits(read.to(place), condition)[:, -1].cpu().double().softmax(dim=-1)
+
     with torch.no_grad():
-        before = model.logits(begun, condition)[:, -1].double().softmax(dim=-1)
+        before = odds(begun)
         for back in BACK:
             if back > begun.shape[1] - 1 or back > model.reach:
                 continue
             changed = begun.clone()
             changed[:, -back] = other + (other >= begun[:, -back])  # any symbol but the one that stood there
-            after = model.logits(changed, condition)[:, -1].double().softmax(dim=-1)
+            after = odds(changed)
             moved[str(back)] = float((before - after).abs().sum(dim=-1).mean() / 2)
     if not moved:
         return {"measured": False, "why": "the model reads nothing before the next symbol"}

@@ -1,6 +1,5 @@
 """``pieria data``: what there is, or what a path holds."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -37,7 +36,9 @@ def data(
                 [(e.name, e.modality, e.description, e.licence) for e in entries],
             )
         return
-    facts = _look(name, as_, column)
+    from pieria.modalities.opening import look
+
+    facts = look(name, as_=as_, column=column)
     if json:
         print_json(facts)
     else:
@@ -53,11 +54,3 @@ def _in_words(key: str, value: Any) -> str:
     if isinstance(value, list):
         return (", " if key == "classes" else "\n").join(map(str, value))
     return str(value)
-
-
-def _look(name: str, as_: str | None, column: str | None) -> dict[str, Any]:
-    from pieria.modalities.opening import look
-
-    facts = look(name, as_=as_, column=column)
-    facts["path"] = str(Path(str(facts.get("path", name))))
-    return facts

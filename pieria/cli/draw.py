@@ -56,6 +56,7 @@ def sample(
     options.update({name: value for name, value in given.items() if value is not None})
     loaded = pieria.load(run, device=device)
     if dry_run:
+        loaded.model.Sampling.of(options)
         say(f"would draw {n} items from {run} with {options or 'its default options'} and seed {seed}")
         return
     drawn = loaded.sample(n, seed=seed, prompt=prompt, label=label, stop=stop or (), **options)
@@ -69,7 +70,7 @@ def sample(
                 "run": str(run),
                 "seed": seed,
                 "n": n,
-                "items": [_plain(item) for item in drawn],
+                "items": [_plain(item) for item in drawn],  # null for what only a file can hold
                 "files": [str(p) for p in written],
             }
         )
@@ -111,12 +112,7 @@ def score(
 
 
 def _plain(item: Any) -> Any:
-    """An artifact as JSON where it has a plain form; files hold the others."""
-    if isinstance(item, str):
-        return item
+    """An artifact as JSON where it has a plain form; None for the others (pictures), which the files hold."""
     if hasattr(item, "to_json"):
         return item.to_json()
-    try:
-        return dict(item)
-    except (TypeError, ValueError):
-        return repr(item)
+    return item if isinstance(item, str | dict) else None

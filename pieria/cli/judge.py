@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from textwrap import fill
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,9 @@ from pieria.cli.output import (
     width,
 )
 from pieria.errors import UsageError
+
+if TYPE_CHECKING:
+    from pieria.comparison import Comparison
 
 
 def evaluate(
@@ -97,7 +100,13 @@ def compare(
         return
     if json:
         print_json(comparison.to_json())
-        return
+    else:
+        _print_comparison(comparison)
+    if all(entry.error for entry in comparison.entries):
+        raise typer.Exit(1)
+
+
+def _print_comparison(comparison: "Comparison") -> None:
     print_table(comparison.header(), comparison.rows(), title=f"{comparison.title}\n")
     print()
     for sentence in comparison.words:
@@ -139,7 +148,12 @@ def _print_groups(groups: dict[str, Any]) -> None:
         for name, one in groups["groups"].items()
     ]
     print_table([groups["column"], "of the data", "of the samples", "95 % interval", "likeness"], rows)
-    print(f"A sample's group: {groups['how']}.\n")
+    right = groups["classifier_accuracy"]
+    often = "" if right is None else f" that is right on {right:.0%} of held-out items"
+    print(f"A sample's group: {groups['how']}{often}.")
+    if "left_out" in groups:
+        print(f"Left out: {groups['left_out']}.")
+    print()
 
 
 def audit(

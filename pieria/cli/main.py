@@ -35,16 +35,12 @@ for verb in (
 
 
 def main() -> None:
-    """Run the command line; a `PieriaError` becomes one clear line and its exit code."""
+    """Run the command line; a `PieriaError` becomes one clear line and its exit code.
+
+    Typer sees to the rest: a question put wrongly is exit 2, Ctrl-C 130, a reader of our output that has gone (head) 1.
+    """
     try:
         app()
     except PieriaError as error:
         print(f"pieria: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("pieria: stopped", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        # the reader of our output (head, less) has gone; that is no error of ours
-        sys.stderr.close()
-        sys.exit(0)

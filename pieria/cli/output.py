@@ -10,12 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
+from pieria.data.storage import finite
 from pieria.errors import UsageError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, everything else on stderr.")]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.", min=0)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done; write nothing.")]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or mps; found by itself when not given.")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="cpu, cuda or mps. Not given: the fastest for fitting, else cpu.")
+]
 As = Annotated[
     str | None, typer.Option("--as", help="What the data are: text, image, table or series. Found when not given.")
 ]
@@ -30,9 +33,9 @@ Time = Annotated[str | None, typer.Option("--time", help="A budget of training t
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on stdout."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
-    sys.stdout.write("\n")
+    """One JSON value on stdout; NaN and infinities, which JSON has no word for, are null."""
+    text = json.dumps(finite(json.loads(json.dumps(value, default=str))), indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(text + "\n")
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:

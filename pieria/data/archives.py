@@ -1,8 +1,10 @@
 """Zip archives, unpacked into the cache once, never outside it."""
 
+import lzma
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from pieria.data import cache
@@ -23,8 +25,10 @@ def unpacked(path: Path) -> Path:
         if not target.exists():
             with zipfile.ZipFile(path) as archive, cache.unfinished(target) as folder:
                 _extract(path, archive, folder)
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError):
         raise DataError(f"{path} is not a zip archive, or is damaged", "a whole one", "Pack or copy it again") from None
+    except NotImplementedError as error:
+        raise DataError(f"{path} cannot be unpacked ({error})", "a usual zip archive", "Pack the files again") from None
     except OSError as error:
         raise unreadable(path, error) from None
     return _innermost(target)
@@ -34,7 +38,7 @@ def _extract(path: Path, archive: zipfile.ZipFile, folder: Path) -> None:
     members = [member for member in archive.infolist() if not member.is_dir()]
     for member in members:
         parts = PurePosixPath(member.filename.replace("\\", "/"))
-        if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
+        if not parts.parts or parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
             raise DataError(
                 f"{path} holds the name {member.filename!r}, which leads outside the archive",
                 "names without '..', '/' in front or a drive",

@@ -14,7 +14,9 @@ PIECE = 1 << 20
 
 
 def of_path(path: Path) -> str:
-    """The hexadecimal SHA-256 of a file, or of the names and contents of all files in a folder (hidden ones left out).
+    """The hexadecimal SHA-256 of a file, or of the names and contents of all files in a folder.
+
+    Hidden files are left out, and so is ``about.json``: data whose licence is stated later are the same data.
 
     Raises `DataError` for a path that does not exist or cannot be read.
     """
@@ -25,7 +27,7 @@ def of_path(path: Path) -> str:
             raise DataError(f"{path} does not exist", "a file or a folder", "Check the path")
         total = hashlib.sha256()
         for name, file in sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file()):
-            if not any(part.startswith(".") for part in name.split("/")):
+            if name != "about.json" and not any(part.startswith(".") for part in name.split("/")):
                 total.update(f"{name}\0{_of_content(file)}\n".encode())
         return total.hexdigest()
     except OSError as error:

@@ -1,6 +1,7 @@
 """Writing so that a reader finds the old file or the new one, never half of one."""
 
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -38,6 +39,19 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
     write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """Plain values with None in the place of every number that is not finite: JSON has no word for it.
+
+    >>> finite({"a": [1.5, float("-inf")]})
+    {'a': [1.5, None]}
+    """
+    if isinstance(value, dict):
+        return {key: finite(inside) for key, inside in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inside) for inside in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path) -> Any:

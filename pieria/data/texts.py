@@ -175,6 +175,16 @@ def looks_like_text(path: Path) -> bool:
     return bool(raw.strip())
 
 
+def looks_binary(path: Path) -> bool:
+    """Whether the beginning of a file holds what no text does, in whatever encoding, or cannot be read; never raises."""
+    try:
+        with opened(path) as file:
+            _refuse_binary(path, file.read(1 << 16))
+    except (OSError, EOFError, zlib.error, DataError):
+        return True
+    return False
+
+
 def _not_utf8(path: Path, where: str, encoding: str) -> DataError:
     return DataError(
         f"{path} is not {encoding} {where}",

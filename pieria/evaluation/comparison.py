@@ -19,7 +19,7 @@ from pieria.data.examples import Examples, ItemExamples, StreamExamples, without
 from pieria.errors import UsageError
 from pieria.evaluation.distances import EnergyDistance, ProfileDistance
 from pieria.forms import Form
-from pieria.models.contract import Model
+from pieria.models.contract import Model, Scores, device_of
 from pieria.noise import ItemNoise
 
 
@@ -39,6 +39,8 @@ def draw(model: Model, n: int, seed: int, condition: Tensor | None = None, batch
     options = type(model).Sampling.of({})
     model.eval()
     parts: list[Tensor] = []
+    if condition is not None:
+        condition = condition.to(device_of(model))
     begun = perf_counter()
     with torch.no_grad():
         for start in range(0, n, batch):
@@ -53,6 +55,13 @@ def draw(model: Model, n: int, seed: int, condition: Tensor | None = None, batch
     x = torch.cat(parts)
     check(model.form, x, "what the model drew")
     return Drawn(x, seconds)
+
+
+def nats(model: Model, batch: Batch) -> Tensor:
+    """Minus ``log_prob`` of each item, float64 on the processor, wherever the model is."""
+    assert isinstance(model, Scores)
+    with torch.no_grad():
+        return -model.log_prob(batch.to(device_of(model))).detach().cpu().double()
 
 
 def spread(count: int, wanted: int) -> np.ndarray:

@@ -12,14 +12,15 @@ from torch import Tensor
 
 from pieria.data.batch import Batch
 from pieria.data.examples import Examples
-from pieria.evaluation.comparison import Comparison, Nearness, copies_by_ratio, nearest
+from pieria.evaluation.comparison import Comparison, Nearness, copies_by_ratio, nats, nearest
 from pieria.evaluation.distances import EnergyDistance, share_interval
 from pieria.evaluation.scorecard import Figure, likelihood_name
 from pieria.forms import Curve
-from pieria.models.contract import Model, Scores
+from pieria.models.contract import Model, Scores, device_of
 from pieria.noise import ItemNoise
 
 WINDOW = 8
+FEWEST = 4  # points of a curve, below which it has no windows to compare
 
 
 def whole(examples: Examples) -> Batch:
@@ -40,14 +41,15 @@ def draw_functions(model: Model, batch: Batch, row: int, n: int, seed: int) -> T
     sampling = type(model).Sampling
     options = sampling.of({"noise": True} if "noise" in sampling.model_fields else {})
     with torch.no_grad():
-        return model.sample(n, options, ItemNoise(seed, n, first=row * n), positions).double().cpu()
+        return model.sample(n, options, ItemNoise(seed, n, first=row * n), positions.to(device_of(model))).cpu().double()
 
 
 class Persistence:
     """The cheap baseline: each output stays at its last training value, or at the training mean, whichever did better.
 
     Errors are normal and independent, with the variance that the same rule had on the last fifth of the training points
-    (at least a hundredth of the data's own).
+    (at least a hundredth of the data's own). Where there are several curves, the held-out ones go on from none of them:
+    the rule is the mean of all, with the variance around it.
     """
 
     def __init__(self, training: Batch, form: Curve) -> None:
@@ -55,17 +57,20 @@ class Persistence:
         ends = [v[: max(1, len(v) * 4 // 5)] for v in values]
         rests = [v[max(1, len(v) * 4 // 5) :] for v in values]
         everything = torch.cat(values)
+        floor = 0.01 * everything.var(dim=0, correction=0).clamp_min(1e-12)
+        if len(values) > 1:
+            self.rule, self.level = "mean", everything.mean(dim=0)
+            self.variance = torch.maximum(everything.var(dim=0, correction=0), floor)
+            return
         choices = {
             "last value": torch.cat([rest - end[-1] for end, rest in zip(ends, rests, strict=True)]),
             "mean": torch.cat([rest - end.mean(dim=0) for end, rest in zip(ends, rests, strict=True)]),
         }
         errors = {name: float(gap.square().mean()) if len(gap) else float("inf") for name, gap in choices.items()}
         self.rule = min(errors, key=lambda name: errors[name])
-        floor = 0.01 * everything.var(dim=0, correction=0).clamp_min(1e-12)
         gap = choices[self.rule]
         self.variance = torch.maximum(gap.square().mean(dim=0) if len(gap) else floor, floor)
-        self.single = len(values) == 1
-        self.level = values[0][-1] if self.rule == "last value" and self.single else everything.mean(dim=0)
+        self.level = everything[-1] if self.rule == "last value" else everything.mean(dim=0)
 
     def nats(self, y: Tensor) -> float:
         """Minus the log density of values ``[point, outputs]``, in nats."""
@@ -91,13 +96,12 @@ def figures(model: Model, training: Examples, held: Examples, split: str, seed: 
     name = f"baseline: {baseline.rule} with independent normal errors"
     found = []
     if isinstance(model, Scores) and model.likelihood != "none":
-        with torch.no_grad():
-            nats = -model.log_prob(batch.rows(slice(0, len(values)))).double().cpu().numpy()
+        total = float(nats(model, batch.rows(slice(0, len(values)))).sum())
         cheap = sum(baseline.nats(v) for v in values) / points
         found.append(
             Figure(
                 likelihood_name("nats per point", model.likelihood),
-                float(nats.sum() / points),
+                total / points,
                 "nats",
                 model.likelihood,
                 "lower",
@@ -160,7 +164,7 @@ class CurveComparison(Comparison):
     @cached_property
     def width(self) -> int:
         """Points in a window: fewer where the curves are short."""
-        return max(2, min(WINDOW, self.held.shape[1] // 2))
+        return max(2, min(WINDOW, self.held.shape[1] // 2, self.seen.shape[1] // 2))
 
     @cached_property
     def _scales(self) -> tuple[Tensor, Tensor]:

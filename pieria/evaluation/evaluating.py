@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pieria.data.batch import mask_after_end
 from pieria.data.examples import Examples, StreamExamples
-from pieria.errors import FormError, UsageError, unknown
+from pieria.errors import DataError, FormError, UsageError, unknown
 from pieria.evaluation import curves, grids, rows, tokens
 from pieria.evaluation.baselines import Baseline, cheap
 from pieria.evaluation.classifier import two_sample
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from pieria.modalities.opening import Dataset
 
 MOST_SYMBOLS = 300_000
+LEARNED_FROM = (
+    "These figures are taken on the training data themselves: they say how well it fits them, and nothing about new data "
+    "or copies."
+)
 
 
 def evaluate(
@@ -40,12 +44,14 @@ def evaluate(
     Args:
         model: trained, on any form.
         dataset: what it was trained on; its training part is read for novelty, floors and the baseline.
-        split: the part to compare with; never the one that it learned from.
+        split: the part to compare with. Against "train", which it learned from, no figure says anything about new data;
+            the words say so.
         count: how many samples to draw; without it 64 to 500 texts, 1,000 pictures, 2,000 rows, 200 curves.
         seed: of the samples and of every random choice.
         cost: "seconds" and "joules" of the training, and "source", how energy was told, where known.
 
-    Raises `UsageError` for a split that there is not, `FormError` for data of another form than the model learned.
+    Raises `UsageError` for an unknown split, `DataError` for one that the data are too few for, `FormError` for data of
+    another form than the model learned.
     """
     if split not in ("validation", "test", "train"):
         raise unknown("split", split, ("validation", "test", "train"))
@@ -62,12 +68,16 @@ def evaluate(
         raise UsageError(f"--count {wanted}", "at least 8 samples", "Ask for more")
     comparison, drawn = compare_sets(model, training, held, wanted, seed)
     like, new = likeness(comparison, split), novelty(comparison, split)
-    card = Scorecard([like, *new], in_words(comparison, like, new), neural=isinstance(model, Trains | Learns))
+    # a copy cannot be told where the real items beside it are the training data themselves
+    words = in_words(comparison, like, new) if split != "train" else [LEARNED_FROM]
+    card = Scorecard([like, *new], words, neural=isinstance(model, Trains | Learns))
     baseline = Baseline("the last value or the mean", None)
     if not isinstance(form, Curve) and isinstance(model, Scores) and model.likelihood != "none":
-        baseline = cheap(form, training, dataset.fingerprint)
+        # the same data read with other settings are other items, even where their form is the same
+        read_as = f"{dataset.fingerprint} {dataset.modality.settings!r}" if dataset.fingerprint else ""
+        baseline = cheap(form, training, read_as)
     own, details = _own_figures(model, dataset, training, held, comparison, baseline, split, seed)
-    card.figures += [*own, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, split, seed)]
+    card.figures += [*own, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, seed)]
     _leave_out_bare(card, baseline)
     card.words += _against_baseline(card, baseline)
     card.about = {
@@ -109,6 +119,12 @@ def compare_sets(
         drawn = Drawn(made, perf_counter() - begun)
         # curves may differ in length: the first of each split stands for it, and its windows are many
         real, seen = (curves.real_points(b, 0)[None] for b in (batch, curves.whole(training)))
+        if min(real.shape[1], seen.shape[1]) < curves.FEWEST:
+            raise DataError(
+                f"{real.shape[1]} held-out and {seen.shape[1]} training points of a curve to compare",
+                f"at least {curves.FEWEST} of each",
+                "Measure more points, or hold out another share of them with --set test=…",
+            )
         return curves.CurveComparison(training, real, drawn.x, seen, seed), drawn
     first = held_out(held, count)
     condition = None
@@ -162,11 +178,8 @@ def _parameters(model: Model) -> Figure:
     return Figure("parameters", float(learned), "numbers", "measure", "lower", note=note)
 
 
-def _costs(
-    model: Model, comparison: Comparison, drawn: Drawn, cost: Mapping[str, Any], split: str, seed: int
-) -> list[Figure]:
+def _costs(model: Model, comparison: Comparison, drawn: Drawn, cost: Mapping[str, Any], seed: int) -> list[Figure]:
     """What drawing, holding and training the model cost."""
-    del split
     amount, unit = len(drawn.x), "items/s"
     if isinstance(model.form, Tokens):
         amount, unit = int(mask_after_end(drawn.x, model.form.end).sum()), "symbols/s"

@@ -18,6 +18,7 @@ from pieria.evaluation.comparison import (
     Nearness,
     copies_by_ratio,
     everything,
+    nats,
     nearest,
     spread,
 )
@@ -33,13 +34,8 @@ MOST_SCORED, MOST_BOUNDED = 2_000, 400
 
 def nats_of(model: Model, examples: Examples, most: int = MOST_SCORED, size: int = 200) -> np.ndarray:
     """Minus ``log_prob`` of the items of a split (at most ``most``, spread evenly over it), nats."""
-    assert isinstance(model, Scores)
     places = spread(len(examples), most)
-    with torch.no_grad():
-        parts = [
-            -model.log_prob(examples.batch(places[start : start + size])).double().cpu()
-            for start in range(0, len(places), size)
-        ]
+    parts = [nats(model, examples.batch(places[start : start + size])) for start in range(0, len(places), size)]
     return torch.cat(parts).numpy()
 
 
@@ -51,12 +47,12 @@ def figures(model: Model, held: Examples, baseline: Model | None, split: str) ->
     assert isinstance(form, Grid)
     kind = model.likelihood
     most = MOST_SCORED if kind == "exact" else MOST_BOUNDED
-    nats = nats_of(model, held, most)
+    each = nats_of(model, held, most)
     other = None if baseline is None else float(nats_of(baseline, without_condition(held), most).mean())
-    mean, low, high = mean_interval(nats)
+    mean, low, high = mean_interval(each)
     note = "probability of levels" if form.levels is not None else "density of values in [-1, 1]"
-    if len(nats) < len(held):
-        note += f"; {len(nats):,} of {len(held):,} pictures, spread evenly"
+    if len(each) < len(held):
+        note += f"; {len(each):,} of {len(held):,} pictures, spread evenly"
     found = [
         Figure(
             likelihood_name("nats per item", kind),
@@ -65,7 +61,7 @@ def figures(model: Model, held: Examples, baseline: Model | None, split: str) ->
             kind,
             "lower",
             split,
-            len(nats),
+            len(each),
             baseline=other,
             low=low,
             high=high,
@@ -73,19 +69,19 @@ def figures(model: Model, held: Examples, baseline: Model | None, split: str) ->
         )
     ]
     if form.levels is not None:
-        each = 1 / (np.prod(form.shape) * np.log(2))
+        bits = 1 / (np.prod(form.shape) * np.log(2))
         found.append(
             Figure(
                 likelihood_name("bits per dimension", kind),
-                float(mean * each),
+                float(mean * bits),
                 "bits",
                 kind,
                 "lower",
                 split,
-                len(nats),
-                baseline=None if other is None else float(other * each),
-                low=float(low * each),
-                high=float(high * each),
+                len(each),
+                baseline=None if other is None else float(other * bits),
+                low=float(low * bits),
+                high=float(high * bits),
                 note=note,
             )
         )

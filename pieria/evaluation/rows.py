@@ -16,6 +16,7 @@ from pieria.evaluation.comparison import (
     Nearness,
     copies_by_ratio,
     everything,
+    nats,
     nearest,
     spread,
 )
@@ -28,6 +29,7 @@ MOST_SCORED = 20_000
 MOST_SEARCHED = 200_000
 MOST_LEVELS = 64
 BINS = 8
+CODES = 1 << 20  # more than a column has categories, so that a pair of codes is one number
 
 
 def nats_of(model: Model, examples: Examples, most: int = MOST_SCORED, size: int = 1_000) -> np.ndarray:
@@ -36,16 +38,11 @@ def nats_of(model: Model, examples: Examples, most: int = MOST_SCORED, size: int
     A density of ``(value - shift) / scale`` is one of the value after division by ``scale``: the nats of a row grow by
     ``log scale`` for each number in it that is not missing.
     """
-    assert isinstance(model, Scores)
     form = examples.form
     assert isinstance(form, Row)
     places = spread(len(examples), most)
-    nats = []
-    with torch.no_grad():
-        for start in range(0, len(places), size):
-            batch = examples.batch(places[start : start + size])
-            nats.append((-model.log_prob(batch).double().cpu() + jacobian(form, batch.x)).numpy())
-    return np.concatenate(nats)
+    batches = (examples.batch(places[start : start + size]) for start in range(0, len(places), size))
+    return np.concatenate([(nats(model, batch) + jacobian(form, batch.x)).numpy() for batch in batches])
 
 
 def jacobian(form: Row, x: Tensor) -> Tensor:
@@ -63,11 +60,11 @@ def figures(model: Model, held: Examples, baseline: Model | None, split: str) ->
     """Nats per row in the table's own units, with the baseline's beside them."""
     if not isinstance(model, Scores) or model.likelihood == "none":
         return []
-    nats = nats_of(model, held)
-    mean, low, high = mean_interval(nats)
+    each = nats_of(model, held)
+    mean, low, high = mean_interval(each)
     note = "in the table's own units, integers as densities; it can be below zero"
-    if len(nats) < len(held):
-        note += f"; {len(nats):,} of {len(held):,} rows, spread evenly"
+    if len(each) < len(held):
+        note += f"; {len(each):,} of {len(held):,} rows, spread evenly"
     return [
         Figure(
             likelihood_name("nats per row", model.likelihood),
@@ -76,7 +73,7 @@ def figures(model: Model, held: Examples, baseline: Model | None, split: str) ->
             model.likelihood,
             "lower",
             split,
-            len(nats),
+            len(each),
             baseline=None if baseline is None else float(nats_of(baseline, without_condition(held)).mean()),
             low=low,
             high=high,
@@ -205,7 +202,7 @@ class RowComparison(Comparison):
         chosen = spread(len(pairs), most)
         return np.asarray(
             [
-                _variation(real[:, i] * 4096 + real[:, j], made[:, i] * 4096 + made[:, j])
+                _variation(real[:, i] * CODES + real[:, j], made[:, i] * CODES + made[:, j])
                 for i, j in (pairs[place] for place in chosen)
             ]
         )
@@ -313,7 +310,8 @@ class RowComparison(Comparison):
                 return float(roc_auc_score(test_y == 1, judge.predict_proba(test_x)[:, list(judge.classes_).index(1)]))
             return float(accuracy_score(test_y, judge.predict(test_x)))
 
-        two = column.kind == "category" and set(np.unique(test_y)) == {0.0, 1.0}
+        # of three classes the samples may lack the second, so what the held-out rows happen to hold does not decide alone
+        two = column.levels == 2 and set(np.unique(test_y)) == {0.0, 1.0}
         if column.kind == "category" and len(np.unique(test_y)) < 2:
             return None
         unit = "R²" if column.kind != "category" else "AUC" if two else "accuracy"

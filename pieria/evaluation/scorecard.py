@@ -6,7 +6,7 @@ column: only an exact one is called "nats per item"; a bound is called "nats per
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from textwrap import wrap
 from typing import Any, Literal
 
@@ -48,10 +48,6 @@ class Figure:
     high: float | None = None
     note: str = ""
 
-    def but(self, **values: Any) -> "Figure":
-        """A copy with some fields replaced."""
-        return replace(self, **values)
-
 
 def likelihood_name(name: str, kind: str) -> str:
     """``name`` with its sense, unless exact: "nats per item (bound)"."""
@@ -88,14 +84,17 @@ class Scorecard:
         return next((figure for figure in self.figures if figure.name == name), None)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The figures as plain dictionaries, in order: the stable format that other programs read."""
+        """The figures as plain dictionaries, in order: the stable format that other programs read.
+
+        JSON has no word for what is not finite: such a value is None, and the note says what it was.
+        """
         self._refuse_bare_likelihoods()
-        return [asdict(figure) for figure in self.figures]
+        return [_finite(asdict(figure)) for figure in self.figures]
 
     @classmethod
     def from_json(cls, figures: Iterable[dict[str, Any]], **others: Any) -> "Scorecard":
-        """A scorecard from what `to_json` wrote."""
-        return cls([Figure(**figure) for figure in figures], **others)
+        """A scorecard from what `to_json` wrote, or from a run's ``scorecard.json``, whose figures name their run."""
+        return cls([Figure(**{k: v for k, v in figure.items() if k != "run"}) for figure in figures], **others)
 
     def table(self, notes: bool = True) -> str:
         """All figures as aligned text, one a line, then the words, then the notes, in a hundred columns.
@@ -160,14 +159,24 @@ class Scorecard:
                 )
 
 
+def _finite(figure: dict[str, Any]) -> dict[str, Any]:
+    odd = {key for key, value in figure.items() if isinstance(value, float) and not math.isfinite(value)}
+    if not odd:
+        return figure
+    said = "; ".join([figure["note"], f"the value is {figure['value']}"] if "value" in odd else [figure["note"]])
+    return {key: None if key in odd else value for key, value in figure.items()} | {"note": said.removeprefix("; ")}
+
+
 def plain(value: float | None) -> str:
     """A number as a person reads it: four significant digits, thousands with commas.
 
-    >>> plain(0.012341), plain(12345.6), plain(3.0), plain(None)
-    ('0.01234', '12,346', '3', '–')
+    >>> plain(0.012341), plain(12345.6), plain(3.0), plain(None), plain(-math.inf)
+    ('0.01234', '12,346', '3', '–', '-∞')
     """
     if value is None or math.isnan(value):
         return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     if abs(value) >= 1000:

@@ -69,8 +69,8 @@ def novelty(sets: Comparison, split: str) -> list[Figure]:
 def memorised(sets: Comparison) -> bool:
     """True where so many samples are copies that honest chance does not explain it.
 
-    The low end of the interval of copies lies above the form's limit and above three times the high end of what held-out
-    items show.
+    The low end of the interval of copies lies above the form's limit, and above three times the share of copies among
+    held-out items or twice the high end of that share's interval.
     """
     near = sets.nearness
     low, _ = share_interval(float(near.made_copy.sum()), len(near.made_copy))

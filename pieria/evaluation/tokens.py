@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pieria.data.batch import mask_after_end
 from pieria.data.examples import Examples, StreamExamples, without_condition
-from pieria.evaluation.comparison import Comparison, Nearness, everything
+from pieria.evaluation.comparison import Comparison, Nearness, everything, nats
 from pieria.evaluation.copying import longest_runs
 from pieria.evaluation.distances import ProfileDistance
 from pieria.evaluation.scorecard import Figure, likelihood_name
@@ -64,10 +64,9 @@ class Likelihood:
 def likelihood(model: Model, examples: Examples, most: int | None = None) -> Likelihood:
     """Minus ``log_prob`` of everything in a split (or of its first ``most`` symbols), each symbol once.
 
-    A stream is read in windows that overlap by half of what the model can read (its ``reach``), so that each symbol but the
-    first has at least that much before it.
+    A stream is read in windows that overlap by half of what the model can read (its ``reach``), so that each symbol has at
+    least that much before it, but for those at the beginning of the stream, which have what there is.
     """
-    assert isinstance(model, Scores)
     form = examples.form
     assert isinstance(form, Tokens)
     length, context, rule = form.length, 0, "each item from its beginning"
@@ -76,19 +75,21 @@ def likelihood(model: Model, examples: Examples, most: int | None = None) -> Lik
         total = max(form.length, reach)
         context = min(reach, total // 2)
         length = max(1, total - context)
-        rule = f"each symbol read after at least {context} symbols of what stood before it (windows of {length})"
+        rule = (
+            f"each symbol read after at least {context} symbols of what stood before it (windows of {length}), at the "
+            "beginning after what there is"
+        )
     size = int(np.clip(4_000_000 // (length * form.vocabulary), 1, 64))
-    nats, symbols, seen = [], [], 0
-    with torch.no_grad():
-        for batch in examples.sweep(size, length=length, context=context):
-            scored = batch.x.shape[1] * torch.ones(len(batch)) if batch.mask is None else batch.mask.sum(dim=1)
-            nats.append(-model.log_prob(batch).double().cpu().numpy())
-            symbols.append(scored.double().numpy())
-            seen += int(scored.sum())
-            if most is not None and seen >= most:
-                rule += f"; the first {seen:,} of {examples.scored():,} symbols"
-                break
-    return Likelihood(np.concatenate(nats), np.concatenate(symbols), rule)
+    found, symbols, seen = [], [], 0
+    for batch in examples.sweep(size, length=length, context=context):
+        scored = batch.x.shape[1] * torch.ones(len(batch)) if batch.mask is None else batch.mask.sum(dim=1)
+        found.append(nats(model, batch).numpy())
+        symbols.append(scored.double().numpy())
+        seen += int(scored.sum())
+        if most is not None and seen >= most and seen < examples.scored():
+            rule += f"; the first {seen:,} of {examples.scored():,} symbols"
+            break
+    return Likelihood(np.concatenate(found), np.concatenate(symbols), rule)
 
 
 def scored_characters(examples: Examples, modality: Spelled, symbols: int) -> int:

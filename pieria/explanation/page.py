@@ -37,7 +37,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: b
     return f'<div class="scroll"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def picture(image: bytes | Path | Any, caption: str = "", *, smooth: bool = False) -> str:
+def picture(image: bytes | Path | Any, caption: str = "") -> str:
     """A PNG (bytes, a path, or a PIL image) inside the page."""
     if isinstance(image, Path):
         raw = image.read_bytes()
@@ -48,8 +48,8 @@ def picture(image: bytes | Path | Any, caption: str = "", *, smooth: bool = Fals
         image.save(buffer, format="PNG")
         raw = buffer.getvalue()
     source = "data:image/png;base64," + base64.b64encode(raw).decode()
-    kind = "" if smooth else ' class="pixels"'
-    return f'<figure><img{kind} src="{source}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+    said = escape(caption)
+    return f'<figure><img class="pixels" src="{source}" alt="{said}"><figcaption>{said}</figcaption></figure>'
 
 
 def texts(items: Iterable[str], limit: int = 700) -> str:

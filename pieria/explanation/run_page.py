@@ -14,7 +14,7 @@ from pieria.explanation.page import Line, Page, chart, escape, film, paragraphs,
 from pieria.explanation.tracing import enlarged, frames
 from pieria.forms import Grid, Label
 from pieria.modalities.contract import Modality
-from pieria.models.contract import Decodes, Explains, Model, learned_numbers
+from pieria.models.contract import Decodes, Explains, Model, device_of, learned_numbers
 from pieria.noise import ItemNoise
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _trace(model: Model, modality: Modality, seed: int) -> str:
 
 
 def _some_condition(model: Model) -> Tensor | None:
-    return None if model.condition is None else torch.zeros(1, dtype=torch.int64)
+    return None if model.condition is None else torch.zeros(1, dtype=torch.int64, device=device_of(model))
 
 
 def _latent(model: Model, modality: Modality, seed: int, side: int = 8) -> str:
@@ -142,6 +142,7 @@ def _latent(model: Model, modality: Modality, seed: int, side: int = 8) -> str:
             + [a * b for a in across for b in across]
         ).view(4, side * side)
         # a mixture of Gaussian codes is shorter than they are; rescaled, it stays where the decoder was trained
+        weights = weights.to(corners)
         codes = (weights.T @ corners) / weights.T.norm(dim=1, keepdim=True)
         decoded = model.decode(codes.view(side * side, *model.latents["z"]))
     lead = paragraphs(

@@ -182,10 +182,12 @@ def _captions_beside(path: Path, count: int, findings: list[str]) -> list[str] |
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read ({error})", "a list of captions in JSON", "Correct or remove it") from None
     if not isinstance(read, list) or len(read) != count:
+        findings.append(f"{file.name} is no list of {count:,} captions, one a picture: left out")
         return None
     said = [c.get("caption", c.get("name")) if isinstance(c, dict) else c for c in read]
     captions = [c for c in said if isinstance(c, str)]
     if len(captions) != count:
+        findings.append(f"{file.name} has no caption for {count - len(captions):,} of the pictures: left out")
         return None
     findings.append(f"captions from {file.name}, such as {captions[0]!r}")
     return captions

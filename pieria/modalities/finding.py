@@ -66,5 +66,8 @@ def forms_of(data: str, as_: str | None = None, column: str | None = None) -> tu
     if entry is not None:
         name, reason = (as_, "told") if as_ is not None else (entry.modality, "as the catalogue says")
     else:
-        name, reason = find(Path(data).expanduser(), as_, column)
+        path = Path(data).expanduser()
+        name, reason = find(path, as_, column)
+        if not path.exists():  # where --as told what it is, nothing was looked at
+            raise missing(path)
     return name, reason, load(name).forms

@@ -127,17 +127,21 @@ def open_data(
 
     ``settings`` are the modality's own. With ``modality`` (of a saved run) nothing is learned: the data are read and
     encoded as the run's were. What is not said by ``licence`` and ``consent`` is read from ``NAME.about.json`` beside a
-    file, or ``about.json`` in a folder: ``{"licence": …, "consent": …, "source": …}``.
+    file, or ``about.json`` in a folder: ``{"licence": …, "consent": …, "source": …}``; so it can be stated after a fit, and
+    is on the card of the next audit.
 
     Raises `UsageError` (unknown names with the nearest known, a path that two modalities fit equally) and `DataError`.
     """
     entry = catalogue.entries().get(str(data))
     if entry is not None:
-        return _open_entry(entry, as_, column, form, settings or {}, modality)
+        dataset = _open_entry(entry, as_, column, form, settings or {}, modality)
+        return replace(dataset, licence=licence or dataset.licence, consent=consent or dataset.consent)
     path = Path(data).expanduser()
     try:
         there = path.exists()
         empty = there and (path.stat().st_size == 0 if path.is_file() else not any(path.iterdir()))
+        if path.is_file():
+            path.open("rb").close()  # no permission is told as such, before each modality says that it is not its own
     except OSError as error:
         raise fingerprint.unreadable(path, error) from None
     if not there:
@@ -151,6 +155,8 @@ def open_data(
     else:
         name, reason = finding.find(named.get("train", inside), as_, column)
     about = _about(path)
+    # a run from before they were stated says that they were not
+    licence, consent = (None if said == NOT_STATED else said for said in (licence, consent))
     reader, given = _reader(name, settings or {}, modality)
     if named:
         parts, findings = _read_published(reader, named, column)
@@ -314,8 +320,7 @@ def _split(
     """The parts of a collection, and a line that says how they were cut."""
     if isinstance(modality, Splits):
         parts = {part: replace(collection, findings=[]) for part, collection in modality.split(whole).items()}
-        one = all(len(collection) == 1 for collection in parts.values())
-        return parts, [f"split {'along its points' if one else 'by item'}: {_sizes(parts)}"]
+        return parts, [f"split {'along its points' if len(whole) == 1 else 'by item'}: {_sizes(parts)}"]
     if whole.stream:
         total = sum(len(artifact) for artifact in whole.artifacts)
         cuts = splits.STREAM_RULES.get(rule, splits.by_place)(total)

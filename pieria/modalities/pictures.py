@@ -7,6 +7,7 @@ names climb out of their folder. Nothing is unpickled.
 import io
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from pieria.errors import DataError
+from pieria.errors import DataError, PieriaError
 from pieria.modalities.contract import Lazy
 
 Decoded = TypeVar("Decoded")
@@ -97,7 +98,7 @@ class PictureFiles(Lazy):
                     f"{self.title(name)} unpacks to {size:,} bytes", f"at most {LARGEST_MEMBER:,}", "Take it out of the zip"
                 )
             return self._zip.read(name)
-        except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, NotImplementedError) as error:
+        except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, NotImplementedError) as error:
             raise DataError(
                 f"{self.title(name)} cannot be read ({getattr(error, 'strerror', None) or error})",
                 "a readable picture",
@@ -226,6 +227,8 @@ def _guarded(decode: Callable[[], Decoded], title: str) -> Decoded:
         warnings.simplefilter("error", Pillow.DecompressionBombWarning)
         try:
             return decode()
+        except PieriaError:  # told already: a file that cannot be read
+            raise
         except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError):
             raise DataError(
                 f"{title} declares more than {Pillow.MAX_IMAGE_PIXELS or 0:,} pixels (a decompression bomb?)",

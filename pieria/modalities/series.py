@@ -153,6 +153,12 @@ class Series(Modality):
     def split(self, collection: Collection) -> dict[str, Collection]:
         """One series: its last points are test, those before them validation. Several: whole curves, shuffled once."""
         curves = collection.artifacts
+        if self.settings.test + self.settings.validation >= 1:
+            raise UsageError(
+                f"test={self.settings.test:g} and validation={self.settings.validation:g}",
+                "together less than 1",
+                "Lower one",
+            )
         count = len(curves[0]) if len(curves) == 1 else len(curves)
         test, validation = (max(1, round(share * count)) for share in (self.settings.test, self.settings.validation))
         train = count - test - validation

@@ -304,7 +304,7 @@ class Table(Modality):
         rows = self.rows(artifacts[:20] if isinstance(artifacts, Rows) else list(artifacts)[:20])
         kinds = [kind for kind in rows.kinds if kind.name in rows.frame]
         columns = [[kind.name, *kind.words(rows.frame[kind.name])] for kind in kinds]
-        lines = [f"{key}: {value}" for key, value in (metadata or {}).items()]
+        lines = [f"# {key}: {value}" for key, value in (metadata or {}).items()]
         for block in _blocks([_aligned(column, kind.scaled) for column, kind in zip(columns, kinds, strict=True)]):
             lines += ["", *("  ".join(cells).rstrip() for cells in zip(*block, strict=True))]
         if len(artifacts) > len(rows):

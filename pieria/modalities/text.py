@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from pieria.data.storage import write_atomically
-from pieria.data.texts import IN_MEMORY, AnyText, LargeText, looks_like_text, pieces_of
+from pieria.data.texts import IN_MEMORY, AnyText, LargeText, looks_binary, looks_like_text, pieces_of
 from pieria.errors import DataError, FormError, UsageError
 from pieria.forms import Label, Tokens
 from pieria.modalities import documents
@@ -67,6 +67,8 @@ class Text(Modality):
             return documents.sniff_folder(path)
         suffix = documents.suffix_of(path)
         if not looks_like_text(path):
+            if suffix in (*documents.PLAIN, *documents.RECORDS) and not looks_binary(path):
+                return Sniff(0.5, f"a {suffix} file in another encoding than UTF-8")  # reading it says how to name that
             return Sniff(0.0, "does not decode as text")
         if suffix in documents.RECORDS:
             return Sniff(0.9, "JSON records, one a line")

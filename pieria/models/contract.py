@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from pieria.data.batch import Batch
@@ -272,6 +273,11 @@ def abilities(model: Model | type[Model]) -> list[str]:
         "explains": "trace",
     }
     return [name for name, method in methods.items() if callable(getattr(owner, method, None))]
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the numbers of a model are; the processor for one that has none."""
+    return next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
 
 
 def learned_numbers(model: Model) -> tuple[int, str]:

@@ -130,3 +130,23 @@ def test_the_cards_front_matter_is_read_by_the_hub():
     read = ModelCard(card({"name": 'a "quoted" name', "family": "vae"}))
     assert read.data.library_name == "pieria"
     assert "vae" in read.data.tags
+
+
+def test_an_unknown_group_is_refused_before_anything_is_drawn():
+    data = table()
+    model = bag(data, copies_of(data, 50))
+    model.sample = lambda *_: pytest.fail("samples were drawn")
+    with pytest.raises(UsageError, match="benign"):
+        audit(model, data, group="benig", count=50)
+
+
+def test_the_audit_names_its_run_and_says_how_near_the_samples_are():
+    data = table()
+    honest = more_like(data, 400)
+    near = torch.cat([honest[:340], copies_of(data, 60)])
+    found = audit(bag(data, near), data, count=200, record={"name": "0004-bag-cancer"})
+    assert found["run"] == "0004-bag-cancer"
+    assert audit(bag(data, honest), data, count=50)["run"] == "not stated"
+    novelty = found["copies"]["novelty"]
+    said = next(one["words"] for one in found["verdicts"] if one["about"] == "copies")
+    assert ("no nearer" in said) == (novelty["low"] <= novelty["held-out"])

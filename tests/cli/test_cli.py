@@ -3,8 +3,11 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
+from pieria.cli import draw, judge
 from pieria.cli.output import pairs, seconds
+from pieria.comparison import Comparison, Entry
 from pieria.errors import UsageError
 
 
@@ -86,3 +89,31 @@ def test_pairs_need_an_equals_sign():
     assert pairs(["a=1", "b-c=x=y"]) == {"a": "1", "b_c": "x=y"}
     with pytest.raises(UsageError, match="KEY=VALUE"):
         pairs(["width"])
+
+
+def test_a_comparison_in_which_every_family_failed_is_exit_1(monkeypatch, capsys, tmp_path):
+    failed, fine = Entry("vae", error="it diverged"), Entry("gan")
+    for entries, code in (([failed], 1), ([failed, fine], None)):
+        found = Comparison("digits", "1 steps", 0, entries, tmp_path)
+        monkeypatch.setattr("pieria.comparison.compare", lambda *_, found=found, **__: found)
+        if code is None:
+            judge.compare("digits", models="vae,gan", json=True)
+        else:
+            with pytest.raises(typer.Exit) as ended:
+                judge.compare("digits", models="vae", json=True)
+            assert ended.value.exit_code == code
+        assert json.loads(capsys.readouterr().out)["models"][0]["error"] == "it diverged"
+
+
+def test_what_was_drawn_is_plain_json_or_lies_in_a_file():
+    import numpy as np
+    from PIL import Image
+
+    from pieria.modalities.curves import Measured
+
+    days = np.array(["2020-01-01", "2020-01-03"], dtype="datetime64[us]")
+    curve = Measured(days, np.array([1.5, 2.0]), names=("when", "what"), format="%Y-%m-%d")
+    assert draw._plain(curve) == {"when": ["2020-01-01", "2020-01-03"], "what": [1.5, 2.0]}
+    assert draw._plain("a text") == "a text"
+    assert draw._plain({"age": 31}) == {"age": 31}
+    assert draw._plain(Image.new("L", (2, 2))) is None

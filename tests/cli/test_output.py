@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 
 from pieria.cli import output
@@ -39,3 +42,8 @@ def test_numbers_are_aligned_to_the_right(capsys, monkeypatch):
 def test_a_pipe_is_wide_unless_columns_says_otherwise(monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     assert output.width() == 160
+
+
+def test_json_is_json_even_where_a_figure_is_not_finite(capsys):
+    output.print_json({"log_prob": [float("-inf"), -1.5], "path": Path("a")})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"log_prob": [None, -1.5], "path": "a"}

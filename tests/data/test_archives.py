@@ -51,3 +51,15 @@ def test_a_damaged_archive_is_named(tmp_path, own_cache):  # noqa: F811
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 not really")
     with pytest.raises(DataError, match=r"a\.zip is not a zip archive"):
         unpacked(tmp_path / "a.zip")
+
+
+def test_content_that_cannot_be_unpacked_is_told(tmp_path, own_cache):  # noqa: F811
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", "content " * 500)
+    raw = bytearray(path.read_bytes())
+    raw[30 + len("a.txt")] = 0xFF  # a kind of block that deflate does not know
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"a\.zip is not a zip archive, or is damaged"):
+        unpacked(path)
+    assert not [file for file in own_cache.rglob("*") if file.is_file()]

@@ -25,6 +25,7 @@ def test_a_folder_is_its_names_and_contents(tmp_path):
         (tmp_path / name / "2.txt").write_text("2")
     assert fingerprint.of_path(tmp_path / "x") == fingerprint.of_path(tmp_path / "y")
     (tmp_path / "y" / ".DS_Store").write_text("rubbish")
+    (tmp_path / "y" / "about.json").write_text('{"licence": "CC0"}')  # stated later: the data are the same
     assert fingerprint.of_path(tmp_path / "x") == fingerprint.of_path(tmp_path / "y")
     (tmp_path / "y" / "2.txt").rename(tmp_path / "y" / "3.txt")
     assert fingerprint.of_path(tmp_path / "x") != fingerprint.of_path(tmp_path / "y")

@@ -1,6 +1,6 @@
 import pytest
 
-from pieria.data.storage import read_json, write_atomically, write_json
+from pieria.data.storage import finite, read_json, write_atomically, write_json
 from pieria.errors import RunError
 
 
@@ -33,3 +33,10 @@ def test_damaged_and_missing_json_are_named(tmp_path):
         read_json(tmp_path / "a.json")
     with pytest.raises(RunError, match=r"b\.json does not exist"):
         read_json(tmp_path / "b.json")
+
+
+def test_numbers_that_json_has_no_word_for_are_null(tmp_path):
+    whole = {"a": [1.5, float("nan")], "b": {"c": (float("inf"), -2)}, "d": "inf", "e": None}
+    assert finite(whole) == {"a": [1.5, None], "b": {"c": [None, -2]}, "d": "inf", "e": None}
+    write_json(tmp_path / "a.json", finite(whole))
+    assert read_json(tmp_path / "a.json")["a"] == [1.5, None]

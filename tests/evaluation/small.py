@@ -236,9 +236,9 @@ class Bits(Model):
 
     def sample(self, n, options, noise, condition=None):
         if isinstance(self.form, Tokens):
-            x = (self.odds + noise.gumbel("symbol", (self.form.length, self.form.vocabulary))).argmax(dim=-1)
+            x = (self.odds + noise.gumbel("symbol", (self.form.length, self.form.vocabulary)).to(self.odds)).argmax(dim=-1)
             return torch.where(mask_after_end(x, self.form.end), x, self.form.end if self.form.end is not None else 0)
-        return (self.odds + noise.gumbel("level", tuple(self.odds.shape))).argmax(dim=-1)
+        return (self.odds + noise.gumbel("level", tuple(self.odds.shape)).to(self.odds)).argmax(dim=-1)
 
 
 MODEL = Bits

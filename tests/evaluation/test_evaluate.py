@@ -5,11 +5,15 @@ import json
 import pytest
 import torch
 
-from pieria.errors import FormError, PieriaError, UsageError
+from pieria.data.batch import Batch
+from pieria.data.examples import ItemExamples
+from pieria.errors import DataError, FormError, PieriaError, UsageError
 from pieria.evaluation import Figure, Scorecard, evaluate
 from pieria.evaluation.baselines import KEPT, cheap
+from pieria.evaluation.curves import Persistence
 from pieria.evaluation.tokens import likelihood
-from tests.evaluation.small import BagSettings, Bits, bag, copies_of, digits, more_like, series, table, text, words
+from pieria.forms import Curve
+from tests.evaluation.small import BagSettings, Bits, Small, bag, copies_of, digits, more_like, series, table, text, words
 
 KEYS = {"name", "value", "unit", "kind", "better", "split", "count", "seed", "baseline", "floor"}
 
@@ -125,3 +129,37 @@ def test_bad_questions_are_refused():
         evaluate(fitted(data), data, count=2)
     with pytest.raises(FormError, match="the model learned grid"):
         evaluate(fitted(data), table())
+
+
+def test_an_infinite_figure_is_shown_and_is_null_in_json():
+    card = Scorecard([Figure("nats per item", float("inf"), "nats", "exact", note="as it is")])
+    assert "∞" in card.table()
+    found = card.to_json()[0]
+    assert found["value"] is None
+    assert found["note"] == "as it is; the value is inf"
+    json.dumps(found, allow_nan=False)
+    assert Scorecard.from_json([{**found, "run": "0001-gpt"}]).figures[0].name == "nats per item"
+
+
+def test_figures_on_the_training_part_claim_nothing_about_new_data():
+    data = table()
+    words = evaluate(bag(data, copies_of(data, 200)), data, split="train", count=100).words
+    assert "training data themselves" in words[0]
+    assert not any(word.startswith(("Likeness", "Novelty")) for word in words)
+
+
+def test_a_curve_with_too_few_points_is_told():
+    data = series()
+    short = Small("short", {**data.splits, "test": ItemExamples(data.form, data.examples("test").x[:, :2])})
+    with pytest.raises(DataError, match="2 held-out and 280 training points"):
+        evaluate(bag(short, data.examples("test").x[:, :2].repeat(20, 1, 1)), short, count=20)
+
+
+def test_the_baseline_of_several_curves_is_their_mean():
+    form = Curve(1, 1)
+    values = torch.tensor([[[0.0, 1.0], [1.0, 1.0], [2.0, 4.0]], [[0.0, 2.0], [1.0, 2.0], [2.0, 2.0]]], dtype=torch.float64)
+    baseline = Persistence(Batch(x=values), form)
+    assert baseline.rule == "mean"
+    assert float(baseline.level) == pytest.approx(2.0)
+    assert float(baseline.variance) == pytest.approx(1.0)
+    assert Persistence(Batch(x=values[:1]), form).rule == "last value"

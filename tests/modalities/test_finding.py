@@ -70,3 +70,5 @@ def test_the_forms_of_a_name_and_of_a_path(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("Once upon a time.\n" * 10)
     assert finding.forms_of(str(path))[0] == "text"
+    with pytest.raises(DataError, match=r"nowhere\.csv does not exist"):
+        finding.forms_of(str(tmp_path / "nowhere.csv"), as_="table")

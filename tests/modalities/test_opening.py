@@ -106,12 +106,40 @@ def test_licence_and_consent_are_told_or_lie_beside(prose):
     side.write_text(json.dumps({"licence": "mine", "consent": "all agreed", "source": "a diary"}))
     data = open_data(prose)
     assert (data.licence, data.consent, data.source) == ("mine", "all agreed", "a diary")
+    # a run that was fitted before they were stated finds them when its data are opened again
+    again = open_data(prose, licence="not stated", consent="not stated")
+    assert (again.licence, again.consent, again.fingerprint) == ("mine", "all agreed", data.fingerprint)
     side.write_text(json.dumps({"license": "mine"}))
     with pytest.raises(UsageError, match="Did you mean 'licence'"):
         open_data(prose)
     side.write_text("{")
     with pytest.raises(DataError, match=r"mine\.about\.json cannot be read"):
         open_data(prose)
+
+
+def test_what_is_said_of_a_named_set_holds_too():
+    data = open_data("digits", consent="asked by us")
+    assert data.consent == "asked by us"
+    assert data.licence == catalogue.find("digits").licence
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_text_in_another_encoding_is_told_how_to_name_it(tmp_path, encoding):
+    path = tmp_path / "mine.txt"
+    path.write_bytes("Käse und Öl, Straße und Fluß.\n\n".encode(encoding) * (50 if encoding == "latin-1" else 1))
+    with pytest.raises(DataError, match=r"mine\.txt is not utf-8 .*--set encoding=latin-1"):
+        open_data(path)
+    if encoding == "latin-1":
+        assert "encoding" in open_data(path, settings={"encoding": encoding}).reason
+
+
+def test_three_series_are_split_by_item(tmp_path):
+    for name in "abc":
+        rows = "".join(f"2020-01-{day:02},{day * ord(name)}\n" for day in range(1, 21))
+        (tmp_path / f"{name}.csv").write_text(f"when,what\n{rows}")
+    data = open_data(tmp_path, as_="series")
+    assert {part: len(collection) for part, collection in data.parts.items()} == {"train": 1, "validation": 1, "test": 1}
+    assert any(line.startswith("split by item") for line in data.findings)
 
 
 def test_the_split_of_items_does_not_depend_on_their_order(tmp_path):

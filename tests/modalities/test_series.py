@@ -209,6 +209,8 @@ def test_bad_series_are_named(tmp_path):
         series.encode([])
     with pytest.raises(FormError, match="shape"):
         series.decode(torch.zeros(3, 2))
+    with pytest.raises(UsageError, match="together less than 1"):
+        made(test=0.6, validation=0.5).split(Collection([Measured(np.arange(30.0), np.arange(30.0))]))
     with pytest.raises(DataError, match="3 points to split"):
         series.split(Collection([Measured(np.arange(3.0), np.arange(3.0))]))
 

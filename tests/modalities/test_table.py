@@ -355,7 +355,7 @@ def test_the_preview_is_an_aligned_text(tmp_path):
     collection = table.read(file(tmp_path, "a,city\n" + "".join(f"{v},{'東京' if v % 2 else 'Rome'}\n" for v in range(30))))
     table.learn(collection)
     lines = table.preview(collection.artifacts, tmp_path / "p", {"run": "7"}).read_text().splitlines()
-    assert lines[0] == "run: 7"
+    assert lines[0] == "# run: 7"
     assert lines[2:5] == [" a  city", " 0  Rome", " 1  東京"]
     assert lines[-1] == "… and 10 more rows"
 
