@@ -241,7 +241,7 @@ class _Learning:
             self._settle(settled["steps"], settled["evaluate_every"])
         if held is not None and plan.patience and p.step == 0:
             self.watch.say(
-                f"early stopping is on: {plan.patience} looks at held-out data with no better likelihood end the training, "
+                f"early stopping is on: {plan.patience} looks at held-out data without a better likelihood end training, "
                 "and the best weights are kept (patience=0 turns it off)"
             )
         waiting: list[tuple[int, Said, float]] = []  # steps done while the budget is still being timed
