@@ -110,10 +110,7 @@ def _tree(path: Path, changed: int) -> ast.Module:
 
 def names() -> dict[str, str]:
     """Every family with its one-line summary, importing none of them."""
-    return {
-        name: _summary(ast.get_docstring(_parsed(path)) or "")
-        for name, path in sorted(_sources().items())
-    }
+    return {name: _summary(ast.get_docstring(_parsed(path)) or "") for name, path in sorted(_sources().items())}
 
 
 def source_of(name: str) -> Path:
