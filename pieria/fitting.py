@@ -14,11 +14,11 @@ from pieria.errors import UsageError, unknown
 from pieria.forms import Form, Label, Tokens
 from pieria.modalities.contract import Modality
 from pieria.models import weights
-from pieria.models.contract import Model
+from pieria.models.contract import Model, device_of
 from pieria.noise import ItemNoise, seeded
 from pieria.settings import Settings, assign
 from pieria.training import workspace as directory
-from pieria.training.loop import device_of, learn
+from pieria.training.loop import device_wanted, learn
 from pieria.training.plan import BUDGETS, DEFAULT_STEPS, Plan
 from pieria.training.processes import Processes, choose_device
 from pieria.training.progress import shown
@@ -187,7 +187,7 @@ def resumed(path: Path, record: Mapping[str, Any], plan: Plan) -> tuple[Model, "
             if "mixed" in record
             else weights.build(record["model"])
         )
-    space.note(plan=plan.model_dump(mode="json"), device=str(choose_device(device_of(net, plan))))
+    space.note(plan=plan.model_dump(mode="json"), device=str(choose_device(device_wanted(net, plan))))
     return net, dataset, plan, space
 
 
@@ -237,7 +237,7 @@ def _previewer(space: Workspace, modality: Modality) -> Any:
         n = 2 if stream else PREVIEWED
         has_length = stream and "length" in model.Sampling.model_fields
         options = model.Sampling.of({"length": PREVIEWED_LENGTH} if has_length else {})
-        device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
+        device = device_of(model)
         classes = len(model.condition.classes) if isinstance(model.condition, Label) else 0
         condition = torch.arange(n, device=device) % classes if classes else None
         drawn = modality.decode(model.sample(n, options, ItemNoise(PREVIEW_SEED, n), condition).cpu())

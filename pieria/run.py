@@ -17,10 +17,10 @@ from pieria.data.storage import read_json, write_atomically, write_json
 from pieria.errors import DataError, UsageError, unknown
 from pieria.forms import Label, Tokens
 from pieria.modalities.contract import Artifact, Collection, Modality
-from pieria.models.contract import Model, Predicts
+from pieria.models.contract import Model, Predicts, device_of
 from pieria.noise import ItemNoise
 from pieria.training import workspace as directory
-from pieria.training.loop import device_of
+from pieria.training.loop import device_wanted
 from pieria.training.plan import Plan, seconds_of
 from pieria.training.processes import Processes, choose_device
 from pieria.training.workspace import Workspace
@@ -141,7 +141,7 @@ def fit(
         plan,
         keeping.facts(data, as_, column, form, dataset),
         command=keeping.command(data, model, options, settings or {}),
-        device=str(choose_device(device_of(net, plan))),
+        device=str(choose_device(device_wanted(net, plan))),
         preset=preset,
     )
     record["start_from"] = None if start_from is None else str(Path(start_from).resolve())
@@ -230,7 +230,7 @@ class Run:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next((t.device for t in [*self.model.parameters(), *self.model.buffers()]), torch.device("cpu"))
+        return device_of(self.model)
 
     def dataset(self) -> "Dataset":
         """The data that it was fitted to, read again; `DataError` if they have changed since."""

@@ -14,7 +14,7 @@ from pieria.errors import UsageError
 from pieria.evaluation.rows import jacobian
 from pieria.forms import Curve, Row, Tokens
 from pieria.modalities.contract import Collection, Modality
-from pieria.models.contract import Model, Predicts, Scores, ScoresSymbols
+from pieria.models.contract import Model, Predicts, Scores, ScoresSymbols, device_of
 
 TOGETHER = 64  # items scored in one go
 SHOWN = 60  # characters of an item in a table
@@ -141,7 +141,7 @@ def _unit(model: Model) -> str:
 
 def _batches(model: Model, examples: Examples) -> Iterator[Batch]:
     reach = model.reach if isinstance(model, Predicts) else 0
-    device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
+    device = device_of(model)
     for batch in examples.sweep(TOGETHER, context=reach):
         if model.condition is not None and batch.condition is None:
             raise UsageError("items without labels for a conditional model", "the class of each item", "Give a labelled set")

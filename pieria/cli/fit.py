@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pieria.cli.output import As, AsJson, Column, Device, DryRun, Seed, Set, Time, pairs, print_json, say, seconds
+from pieria.cli.output import As, AsJson, Column, Device, DryRun, Seed, Set, Time, pairs, print_json, say
 from pieria.errors import UsageError
 
 
@@ -69,7 +69,7 @@ def fit(
         out=out,
         steps=steps,
         epochs=epochs,
-        time=seconds(time),
+        time=time,
         condition=condition,
         seed=seed,
         resume=resume,

@@ -20,7 +20,6 @@ from pieria.cli.output import (
     print_json,
     print_table,
     say,
-    seconds,
     width,
 )
 from pieria.errors import UsageError
@@ -85,7 +84,7 @@ def compare(
     comparison = pieria.compare(
         data,
         named,
-        time=seconds(time),
+        time=time,
         steps=steps,
         as_=as_,
         column=column,

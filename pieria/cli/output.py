@@ -108,17 +108,3 @@ def pairs(words: Sequence[str] | None) -> dict[str, str]:
             raise UsageError(f"--set {word}", "KEY=VALUE, such as --set width=64")
         read[name.strip().replace("-", "_")] = value.strip()
     return read
-
-
-def seconds(text: str | None) -> float | None:
-    """``"90s"``, ``"10m"``, ``"1.5h"`` or a bare number of seconds.
-
-    >>> seconds("10m")
-    600.0
-    """
-    if text is None:
-        return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*(s|sec|seconds?|m|min|minutes?|h|hours?)?\s*", text)
-    if not found or float(found[1]) <= 0:
-        raise UsageError(f"--time {text}", "a time such as 60s, 10m or 1h")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[(found[2] or "s")[0]]

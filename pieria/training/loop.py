@@ -84,7 +84,7 @@ def learn(
 
     Raises `TrainingError` at the first loss or gradient that is not finite.
     """
-    processes = Processes.join(device_of(model, plan))
+    processes = Processes.join(device_wanted(model, plan))
     with _settled(plan), Interrupts() as interrupts:
         learning = _Learning(model, train, validation, plan, processes, workspace, watch or Watch(), interrupts)
         if resume and workspace is not None:
@@ -95,7 +95,7 @@ def learn(
             learning.meter.end()
 
 
-def device_of(model: Model, plan: Plan) -> str:
+def device_wanted(model: Model, plan: Plan) -> str:
     """What ``model`` is to learn on: the plan's device; counting and closed forms are done on the processor."""
     return "cpu" if isinstance(model, Estimates) else plan.device
 

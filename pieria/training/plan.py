@@ -136,7 +136,10 @@ def seconds_of(time: str | float) -> float:
     >>> seconds_of("90s"), seconds_of("1.5m"), seconds_of("1h30m"), seconds_of(20)
     (90.0, 90.0, 5400.0, 20.0)
     """
-    sizes = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+    sizes = {"": 1, "d": 86400}
+    sizes |= dict.fromkeys(("s", "sec", "second", "seconds"), 1)
+    sizes |= dict.fromkeys(("m", "min", "minute", "minutes"), 60)
+    sizes |= dict.fromkeys(("h", "hour", "hours"), 3600)
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)", str(time).strip().lower())
     whole = "".join(number + unit for number, unit in parts) == re.sub(r"\s", "", str(time).lower())
     if not parts or not whole or any(unit not in sizes for _, unit in parts):
