@@ -28,6 +28,8 @@ ABILITY_OF = {
     "decode": "decodes",
     "encode": "encodes",
     "fill": "fills",
+    "embed": "embeds",
+    "states": "hides",
     "trace": "explains",
 }
 LEARNING_OF = {"estimate": "estimates", "phases": "trains", "stages": "learns"}

@@ -236,6 +236,25 @@ class Fills(Protocol):
         """``x`` with everything redrawn where ``mask`` is False."""
 
 
+@runtime_checkable
+class Embeds(Protocol):
+    """Turns an item into one vector, near to those of items that mean the same."""
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Float ``[batch, features]``; padding and what ``batch.mask`` leaves out have no part in it."""
+
+
+@runtime_checkable
+class Hides(Protocol):
+    """Explains each place of an item by one of a few hidden states."""
+
+    def states(self, batch: Batch) -> Tensor:
+        """The most probable path of hidden states (Viterbi), long ``[batch, time]``; 0 where ``batch.mask`` is False."""
+
+    def posterior(self, batch: Batch) -> Tensor:
+        """The probability of each state at each place given the whole item, ``[batch, time, state]``."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One step between noise and artifact.
@@ -270,6 +289,8 @@ def abilities(model: Model | type[Model]) -> list[str]:
         "decodes": "decode",
         "encodes": "encode",
         "fills": "fill",
+        "embeds": "embed",
+        "hides": "states",
         "explains": "trace",
     }
     return [name for name, method in methods.items() if callable(getattr(owner, method, None))]
