@@ -1,4 +1,4 @@
-"""Makes what lies under docs/how-it-works/made/: what each family's source says of it, its measured figures, and one real run.
+"""Makes what lies under docs/how-it-works/made/: what each family's source says of it, its figures, and one real run.
 
 ``python examples/pages_of_how_it_works.py [NAME …]``; ``make docs`` runs it before the site is built. The run is made by the
 command that the page names.
