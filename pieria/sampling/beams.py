@@ -8,6 +8,7 @@ kept. What ends is set aside, scored per length (Wu et al. 2016, arXiv 1609.0814
 where |x| counts the new symbols with the end. Without the penalty, longer items always lose, since each symbol costs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +16,19 @@ from torch import Tensor, nn
 
 from pieria.errors import UsageError
 from pieria.models.contract import device_of
-from pieria.sampling.decoding import TOGETHER, Decoding, PredictsTokens, at_rest, choices, first_read, prompt_rows, tokens_of
+from pieria.sampling.decoding import (
+    TOGETHER,
+    Decoding,
+    PredictsTokens,
+    at_rest,
+    choices,
+    first_read,
+    prompt_rows,
+    tokens_of,
+    wishes,
+)
 from pieria.sampling.decoding import room as room_of
+from pieria.sampling.rules import Following, Rule
 from pieria.sampling.states import reordered
 
 NEVER = -torch.inf
@@ -30,11 +42,13 @@ class Found:
         symbols: the new symbols (without the prompt), long ``[n, beams, time]``, padded with ``end``.
         scores: float64 ``[n, beams]``: nats per length penalty; minus infinity where fewer were found.
         log_prob: float64 ``[n, beams]``: nats of the new symbols.
+        lengths: long ``[n, beams]``: how many symbols count; an end counts, padding behind it does not.
     """
 
     symbols: Tensor
     scores: Tensor
     log_prob: Tensor
+    lengths: Tensor
 
     @property
     def best(self) -> Tensor:
@@ -56,6 +70,7 @@ def beam_search(
     length_penalty: float = 0.6,
     prompt: Tensor | None = None,
     condition: Tensor | None = None,
+    rules: Sequence[Rule] = (),
 ) -> Found:
     """The best items that ``beams`` hypotheses an item find; with one beam, what greedy decoding gives.
 
@@ -72,6 +87,7 @@ def beam_search(
         length_penalty: 0 searches the most probable item, larger ones prefer longer items.
         prompt: long ``[time]`` or ``[n, time]``, as in `generate`.
         condition: one a row.
+        rules: what is wished beyond the options, as in `generate`; what they add or forbid is part of the law searched.
 
     Raises `UsageError` for no beams, a negative penalty, or temperature 0, which leaves nothing to search.
     """
@@ -86,9 +102,9 @@ def beam_search(
         lead = prompt[rows] if prompt is not None and prompt.dim() == 2 else prompt
         given = None if condition is None else condition[rows]
         with at_rest(model), torch.inference_mode():
-            search = _Search(model, rows.stop - first, options, beams, length_penalty, lead, given)
+            search = _Search(model, rows.stop - first, options, beams, length_penalty, lead, given, rules)
             parts.append(search.run())
-    whole = [torch.cat([part[place] for part in parts]) for place in range(3)]
+    whole = [torch.cat([part[place] for part in parts]) for place in range(4)]
     return Found(*(tensor.clone() for tensor in whole))  # made in inference mode, which autograd would refuse to use later
 
 
@@ -104,6 +120,7 @@ class _Search:
         penalty: float,
         prompt: Tensor | None,
         condition: Tensor | None,
+        rules: Sequence[Rule],
     ) -> None:
         self.model, self.options, self.beams, self.penalty = model, options, beams, penalty
         form = tokens_of(model)
@@ -115,6 +132,7 @@ class _Search:
         self.seen: Tensor | None = None
         if options.repetition_penalty != 1:
             self.seen = torch.zeros(n, form.vocabulary, dtype=torch.bool, device=self.device).scatter_(1, given, True)
+        self.rules: list[Following] = [rule.start(given) for rule in (*wishes(options, form), *rules)]
         self.logits, self.state = model.step(first_read(model, given), model.start(n, condition))
         self.active = torch.arange(n, device=self.device)
         self.width = 1  # rows an item: the prompt is read once, and after the first symbol there are `beams`
@@ -124,23 +142,27 @@ class _Search:
         self.finished = torch.full((n, beams, self.length), pad, device=self.device)
         self.scores = torch.full((n, beams), NEVER, dtype=torch.float64, device=self.device)
         self.nats = self.scores.clone()
+        self.lengths = torch.zeros((n, beams), dtype=torch.int64, device=self.device)
 
-    def run(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Symbols, scores and nats of the finished, ``[n, beams, …]``."""
+    def run(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Symbols, scores, nats and lengths of the finished, ``[n, beams, …]``."""
         for place in range(self.length):
             total, parent, symbol = self._continued()
             going = self._finish(place, total, parent, symbol)
             if place + 1 == self.length or not bool(going.any()):
                 break
             self._go_on(place, total, parent, symbol, going)
-        return self.finished, self.scores, self.nats
+        return self.finished, self.scores, self.nats, self.lengths
 
     def _continued(self) -> tuple[Tensor, Tensor, Tensor]:
         """Nats of the best continuations ``[active, k]``, the rows they continue (within the item), and their symbols.
 
         Twice as many as beams: at most one in a row ends, so enough are left to go on.
         """
-        law = torch.log_softmax(choices(self.logits, self.options, self.seen), dim=-1)
+        logits = self.logits
+        for rule in self.rules:
+            logits = rule.change(logits)
+        law = torch.log_softmax(choices(logits, self.options, self.seen), dim=-1)
         total = (self.log[:, :, None] + law.view(len(self.active), self.width, -1)).flatten(1)
         top, place = total.topk(min(2 * self.beams, total.shape[1]), dim=1)
         return top, place // self.vocabulary, place % self.vocabulary
@@ -153,16 +175,21 @@ class _Search:
         if bool(whole.any()):
             items = self.made.gather(1, parent[:, :, None].expand(-1, -1, self.length))
             items[:, :, place] = symbol
-            nats = torch.where(whole, total, NEVER)
-            scores = torch.cat([self.scores[self.active], nats / length_penalty_of(place + 1, self.penalty)], dim=1)
-            kept, order = scores.topk(self.beams, dim=1)
-            self.scores[self.active] = kept
-            self.nats[self.active] = torch.cat([self.nats[self.active], nats], dim=1).gather(1, order)
-            both = torch.cat([self.finished[self.active], items], dim=1)
-            self.finished[self.active] = both.gather(1, order[:, :, None].expand(-1, -1, self.length))
+            self._set_aside(place, items, torch.where(whole, total, NEVER))
         going = ~ends & (total > NEVER)
         done = (self.scores[self.active] > NEVER).all(dim=1) | ~going.any(dim=1)
         return going & ~done[:, None]
+
+    def _set_aside(self, place: int, items: Tensor, nats: Tensor) -> None:
+        """Let ``items`` ``[active, k, length]`` (nats minus infinity: not this one) compete with those finished before."""
+        scores = torch.cat([self.scores[self.active], nats / length_penalty_of(place + 1, self.penalty)], dim=1)
+        kept, order = scores.topk(self.beams, dim=1)
+        self.scores[self.active] = kept
+        self.nats[self.active] = torch.cat([self.nats[self.active], nats], dim=1).gather(1, order)
+        lengths = torch.cat([self.lengths[self.active], torch.full_like(nats, place + 1, dtype=torch.int64)], dim=1)
+        self.lengths[self.active] = lengths.gather(1, order)
+        both = torch.cat([self.finished[self.active], items], dim=1)
+        self.finished[self.active] = both.gather(1, order[:, :, None].expand(-1, -1, self.length))
 
     def _go_on(self, place: int, total: Tensor, parent: Tensor, symbol: Tensor, going: Tensor) -> None:
         """Let the model read the best continuations that have not ended, of the items that are not done."""
@@ -176,5 +203,12 @@ class _Search:
         read = symbol.reshape(-1, 1)
         if self.seen is not None:
             self.seen = self.seen[rows].scatter_(1, read, True)
+        for rule in self.rules:
+            rule.reorder(rows)
+            rule.read(read[:, 0])
+            if self.end is None and rule.done is not None:  # a stream ends where nothing may follow
+                done = rule.done.view(self.log.shape)
+                self._set_aside(place, self.made, torch.where(done, self.log, NEVER))
+                self.log = torch.where(done, NEVER, self.log)
         self.state = reordered(self.model, self.state, rows)
         self.logits, self.state = self.model.step(read, self.state)
