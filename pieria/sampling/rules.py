@@ -119,11 +119,11 @@ class NoRepeat:
 
     def start(self, given: Tensor) -> Following:
         """Looks through the whole prompt, also where it is longer than what the model reads."""
-        return _NoRepeat(self.longest, self.cost, given)
+        return Repeats(self.longest, self.cost, given)
 
 
-class _NoRepeat:
-    """``runs[i, j]``: how many symbols up to and with place j are also the last ones of item i."""
+class Repeats:
+    """`NoRepeat` at work. ``runs[i, j]``: how many symbols up to and with place j are also the last ones of item i."""
 
     done = None
 
@@ -141,7 +141,13 @@ class _NoRepeat:
                 break
             self.runs[:, back : self.used - 1] += alike
 
+    def repeated(self) -> Tensor:
+        """How many of the last symbols stand in the item once more, long ``[n]``."""
+        before = self.runs[:, : max(0, self.used - 1)]
+        return before.amax(dim=1) if before.shape[1] else before.new_zeros(len(before))
+
     def change(self, logits: Tensor) -> Tensor:
+        """Dearer is what would go on with a run that stands there."""
         if self.used < 2:
             return logits
         before = slice(0, self.used - 1)
@@ -153,14 +159,17 @@ class _NoRepeat:
         return logits - self.cost * worst
 
     def read(self, symbols: Tensor) -> None:
+        """Hear what was drawn."""
         if self.used == self.symbols.shape[1]:
             self.symbols = torch.cat([self.symbols, torch.zeros_like(self.symbols)], dim=1)
             self.runs = torch.cat([self.runs, torch.zeros_like(self.runs)], dim=1)
         last = symbols[:, None]
-        self.runs[:, 1 : self.used] = (self.runs[:, : self.used - 1] + 1) * (self.symbols[:, 1 : self.used] == last)
-        self.runs[:, :1] = self.symbols[:, :1] == last
+        if self.used:
+            self.runs[:, 1 : self.used] = (self.runs[:, : self.used - 1] + 1) * (self.symbols[:, 1 : self.used] == last)
+            self.runs[:, :1] = self.symbols[:, :1] == last
         self.symbols[:, self.used] = symbols
         self.used += 1
 
     def reorder(self, rows: Tensor) -> None:
+        """Go on with other rows."""
         self.symbols, self.runs = self.symbols.index_select(0, rows), self.runs.index_select(0, rows)
