@@ -7,7 +7,7 @@ rest is JSON; a family of one's own is imported from the file that its user name
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,9 +15,9 @@ from torch import Tensor
 from pieria import fitting, keeping
 from pieria.data.storage import read_json, write_atomically, write_json
 from pieria.errors import DataError, UsageError, unknown
-from pieria.forms import Label, Tokens
+from pieria.forms import Label
 from pieria.modalities.contract import Artifact, Collection, Modality
-from pieria.models.contract import Model, Predicts, device_of
+from pieria.models.contract import Model, device_of
 from pieria.noise import ItemNoise
 from pieria.training import workspace as directory
 from pieria.training.loop import device_wanted
@@ -26,6 +26,7 @@ from pieria.training.processes import Processes, choose_device
 from pieria.training.workspace import Workspace
 
 if TYPE_CHECKING:
+    from pieria.drawing import Drawing
     from pieria.evaluation import Scorecard
     from pieria.modalities.opening import Dataset
     from pieria.scoring import ScoreCard
@@ -200,14 +201,6 @@ def load(path: str | Path, *, device: str | None = None) -> "Run":
     return Run(*keeping.restored(path, device))
 
 
-@runtime_checkable
-class Begins(Protocol):
-    """A modality whose artifacts can be given a beginning."""
-
-    def beginning(self, text: str) -> Tensor:
-        """The symbols of the beginning, without an end, long ``[time]``."""
-
-
 class Run:
     """A trained model with its modality and the record of how it came to be.
 
@@ -256,6 +249,11 @@ class Run:
         prompt: str | None = None,
         label: str | int | Sequence[str | int] | None = None,
         stop: str | Sequence[str] = (),
+        regex: str | None = None,
+        bias: Mapping[str, float] | None = None,
+        beams: int | None = None,
+        best_of: int = 1,
+        style: str | None = None,
         out: str | Path | None = None,
         batch: int = 64,
         **options: Any,
@@ -265,72 +263,114 @@ class Run:
         Args:
             n: how many.
             seed: the same seed gives the same artifacts.
-            prompt: how each begins (texts).
+            prompt: how each begins (texts); an empty one is none. Of one longer than the model can use, it reads the end.
             label: the class to draw, or one an item; of a conditional model without it, item i is of class i mod classes.
             stop: strings before which a text ends.
+            regex: a regular expression that the new part of each text matches as a whole.
+            bias: nats added to the log-odds of symbols, by what they look like: ``{" the": 2, "⏎": -5}``.
+            beams: nothing is drawn; the ``n`` best texts that so many hypotheses find, scored with ``length_penalty`` 0.6.
+            best_of: so many are drawn for each one that is given, the most probable by symbol.
+            style: a named set of options, "faithful" (the model's own law) or "readable"; options of your own go first.
             out: also write them, to a file or folder in the modality's own format.
             batch: how many are drawn together.
             options: of the family's drawing, such as ``temperature=0.8``.
 
-        Raises `UsageError` for options that the family does not have.
+        Raises `UsageError` for options that the family does not have, and for an expression that no text of its can match.
         """
+        wished = {"stop": stop, "regex": regex, "bias": bias, "beams": beams, "best_of": best_of, "style": style}
+        found = self.draw(n, seed=seed, prompt=prompt, label=label, batch=batch, scored=False, **wished, **options)
+        artifacts = [drawing.artifact for drawing in found]
+        if out is not None:
+            self.write(artifacts, Path(out), seed=seed)
+        return artifacts
+
+    def draw(
+        self,
+        n: int = 16,
+        *,
+        seed: int = 0,
+        prompt: str | None = None,
+        label: str | int | Sequence[str | int] | None = None,
+        stop: str | Sequence[str] = (),
+        regex: str | None = None,
+        bias: Mapping[str, float] | None = None,
+        beams: int | None = None,
+        best_of: int = 1,
+        style: str | None = None,
+        batch: int = 64,
+        scored: bool = True,
+        **options: Any,
+    ) -> list["Drawing"]:
+        """What `sample` draws, each with its symbols, the log-probability of each (if ``scored``), and whether it ended.
+
+        The log-probabilities are those of the model itself, whatever options, grammar or bias the symbols were drawn with.
+        """
+        from pieria.drawing import Drawing, Wishes, Writer, styled
+
         if n < 1 or batch < 1:
             raise UsageError(f"{n} samples, {batch} together", "at least 1")
-        chosen = self.model.Sampling.of(options)
+        chosen = self.model.Sampling.of(styled(style, options, self.model.Sampling))
         condition = self._condition(n, label)
-        stops = [stop] if isinstance(stop, str) else list(stop)
-        if "" in stops:
-            raise UsageError("an empty stop string, before which every text ends at once", "at least one character")
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        wishes = Wishes(prompt or "", stops, regex, dict(bias or {}), beams, best_of=best_of)
+        writer = Writer(self.model, self.modality, chosen, wishes) if scored or wishes.any() else None
         noise = ItemNoise(seed, n)
-        drawn: list[Artifact] = []
+        found: list[Drawing] = []
         with torch.inference_mode():
+            if writer is not None and beams is not None:
+                return writer.search(n, condition, scored=scored)
             for start in range(0, n, batch):
                 part = noise.part(start, min(start + batch, n))
                 given = None if condition is None else condition[start : start + len(part)]
-                if prompt is None and not stops:
-                    x = self.model.sample(len(part), chosen, part, given)
-                    drawn += self.modality.decode(x.cpu())
+                if writer is not None and wishes.any():
+                    found += writer.draw(part, given, scored=scored)
+                    continue
+                x = self.model.sample(len(part), chosen, part, given)
+                if writer is not None:
+                    found += writer.told(x, given)
                 else:
-                    drawn += self._continued(prompt or "", stops, chosen, part, given)
-        if out is not None:
-            self.write(drawn, Path(out), seed=seed)
-        return drawn
+                    found += [Drawing(artifact) for artifact in self.modality.decode(x.cpu())]
+        return found
+
+    def compose(
+        self, outline: Sequence[str], n: int = 1, *, seed: int = 0, style: str | None = None, **options: Any
+    ) -> list[str]:
+        """Write ``n`` texts longer than the context, section by section under the headings of ``outline``.
+
+        Before each piece the model reads the end of what stands there, with the heading; runs that stand twice anywhere in
+        the text cost more and more (``no_repeat``, 24 symbols if not given). ``length`` is of a section: so many new symbols
+        at most, two windows if not given; it is cut back to the end of a sentence.
+
+        Raises `UsageError` for an outline without headings, `DataError` for a character that the run does not know.
+        """
+        from pieria.drawing import composed, styled
+
+        chosen = self.model.Sampling.of(styled(style, options, self.model.Sampling))
+        condition = self._condition(n, None)
+        with torch.inference_mode():
+            return [
+                composed(
+                    self.model, self.modality, chosen, outline, seed, item, None if condition is None else condition[[item]]
+                )
+                for item in range(n)
+            ]
+
+    def remarks(self, *, style: str | None = None, **asked: Any) -> list[str]:
+        """What a person should know of what `draw` would make of these wishes and options, each a sentence.
+
+        Says how the prompt is read. Raises what `draw` would raise for them, before anything is drawn.
+        """
+        from pieria.drawing import Wishes, Writer, styled
+
+        named = {name: asked.pop(name) for name in list(asked) if name in Wishes.__dataclass_fields__}
+        wishes = Wishes(**{**named, "prompt": named.get("prompt") or "", "bias": named.get("bias") or {}})
+        options = self.model.Sampling.of(styled(style, asked, self.model.Sampling))
+        return Writer(self.model, self.modality, options, wishes).remarks() if wishes.any() else []
 
     def write(self, artifacts: Sequence[Artifact], out: str | Path, *, seed: int | None = None) -> list[Path]:
         """Write artifacts in the modality's own format; where it has a place for it, the file names this run."""
         said = {"pieria": self.record["name"], "model": self.record["model"]["family"]}
         return self.modality.write(artifacts, Path(out), said if seed is None else {**said, "seed": str(seed)})
-
-    def _continued(
-        self, prompt: str, stops: Sequence[str], options: Any, noise: ItemNoise, condition: Tensor | None
-    ) -> list[str]:
-        from pieria.sampling.decoding import generate
-
-        form = self.model.form
-        if not isinstance(self.model, Predicts) or not isinstance(form, Tokens) or not isinstance(self.modality, Begins):
-            raise UsageError(
-                f"{self.record['model']['family']} of {self.modality.name} was given a prompt or a stop string",
-                "a model of text that predicts the next symbol",
-                "Leave them out",
-            )
-        lead = self.modality.beginning(prompt) if prompt else None
-
-        def over(made: Tensor) -> Tensor:
-            # a symbol is at least a byte, and a character at most four
-            tail = made[:, -(4 * max(map(len, stops)) + 8) :].cpu()
-            return torch.tensor([any(stop in text for stop in stops) for text in self.modality.decode(tail)])
-
-        made = generate(
-            self.model, len(noise), options, noise, prompt=lead, condition=condition, stop=over if stops else None
-        ).cpu()
-        whole = made if lead is None else torch.cat([lead.expand(len(noise), -1), made], dim=1)
-        texts = [str(text) for text in self.modality.decode(whole)]
-        # as it is decoded: words are set apart by one space, however many the prompt has
-        begins = 0 if lead is None else len(str(self.modality.decode(lead[None])[0]))
-        for place, text in enumerate(texts):
-            ends = [found for stop in stops if (found := text.find(stop, begins)) >= 0]
-            texts[place] = text[: min(ends)] if ends else text
-        return texts
 
     def _condition(self, n: int, label: str | int | Sequence[str | int] | None) -> Tensor | None:
         form = self.model.condition

@@ -46,6 +46,15 @@ class Tokenisation(ABC):
     def strings(self) -> list[str]:
         """What each symbol looks like, for a reader."""
 
+    def spelled(self) -> list[bytes]:
+        """The bytes that each symbol stands for in a text; none for one that stands for no text."""
+        return [string.encode() for string in self.strings()]
+
+    @property
+    def between(self) -> str:
+        """What `decode` puts between two symbols."""
+        return ""
+
     @abstractmethod
     def state(self) -> dict[str, Any]:
         """All that `restore` needs, as JSON."""
@@ -143,6 +152,9 @@ class Bytes(Tokenisation):
     def strings(self) -> list[str]:  # noqa: D102
         return [chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in range(256)]
 
+    def spelled(self) -> list[bytes]:  # noqa: D102
+        return [bytes([byte]) for byte in range(256)]
+
     def state(self) -> dict[str, Any]:  # noqa: D102
         return {}
 
@@ -225,6 +237,10 @@ class Words(Tokenisation):
     def strings(self) -> list[str]:  # noqa: D102
         return self.words
 
+    @property
+    def between(self) -> str:  # noqa: D102
+        return " "
+
     def state(self) -> dict[str, Any]:  # noqa: D102
         return {"words": self.words, "closed": self.closed}
 
@@ -276,6 +292,9 @@ class BytePairs(Tokenisation):
 
     def strings(self) -> list[str]:  # noqa: D102
         return [raw.decode("utf-8", "backslashreplace") for raw in self._bytes]
+
+    def spelled(self) -> list[bytes]:  # noqa: D102
+        return self._bytes
 
     def state(self) -> dict[str, Any]:  # noqa: D102
         import json

@@ -169,6 +169,10 @@ class Text(Modality):
         """What each symbol looks like, for a reader; the end of an item is "⏎"."""
         return [*self._learned.strings(), *(["⏎"] if self.form.end is not None else [])]
 
+    def spelled(self) -> tuple[list[bytes], str]:
+        """The bytes of each symbol but the end, and what stands between two symbols: what a grammar asks."""
+        return self._learned.spelled(), self._learned.between
+
     # ---- artifacts to tensors ----------------------------------------------------------------------------------------
 
     def _pieces(self, texts: Iterable[AnyText]) -> Iterator[str]:

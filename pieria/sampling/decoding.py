@@ -5,8 +5,9 @@ the cumulative distribution in float64. So an item does not depend on the batch 
 where a number falls within rounding of a boundary between two symbols.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -17,6 +18,7 @@ from pieria.errors import FormError, UsageError
 from pieria.forms import Form, Tokens
 from pieria.models.contract import Predicts, Step
 from pieria.noise import ItemNoise, Noise
+from pieria.sampling.rules import Following, Least, NoRepeat, Rule
 from pieria.sampling.truncation import min_p, penalised, top_k, top_p
 from pieria.settings import Field, Settings
 
@@ -29,7 +31,7 @@ TOGETHER = 512
 
 
 class Decoding(Settings):
-    """How the next symbol is chosen from the model's odds: penalty, then temperature, then top-k, top-p and min-p."""
+    """How the next symbol is chosen from the model's odds: rules, penalty, then temperature, top-k, top-p and min-p."""
 
     temperature: float = Field(1.0, ge=0, description="odds are divided by it: below 1 safer, above 1 wilder, 0 is greedy")
     top_k: int | None = Field(None, ge=1, description="choose among the so many most probable symbols only")
@@ -40,7 +42,12 @@ class Decoding(Settings):
     repetition_penalty: float = Field(
         1.0, ge=1, description="above 1, symbols that already stand there become less probable"
     )
+    no_repeat: int | None = Field(
+        None, ge=1, description="the longest run of symbols that may stand twice for nothing; longer ones cost"
+    )
+    repeat_cost: float = Field(1.0, gt=0, description="nats that each symbol of a repeated run beyond no_repeat costs")
     length: int | None = Field(None, ge=1, description="the most new symbols; what the form's length leaves if not given")
+    min_length: int | None = Field(None, ge=1, description="new symbols before which an item does not end")
 
 
 class PredictsTokens(Predicts, Protocol):
@@ -75,6 +82,20 @@ def chosen(odds: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(passed, uniform * passed[:, -1:], right=True)[:, 0]
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn.
+
+    Attributes:
+        symbols: long ``[n, time]``, as `generate` gives them.
+        lengths: long ``[n]``: how many of them count. An end counts too, padding behind it does not; nor does what a
+            stream went on with after a rule or ``stop`` had ended it.
+    """
+
+    symbols: Tensor
+    lengths: Tensor
+
+
 class Growth:
     """``n`` items that grow by one symbol a step; `generate`, `stream` and `trace_symbols` are loops around it.
 
@@ -89,15 +110,14 @@ class Growth:
         noise: Noise,
         prompt: Tensor | None = None,
         condition: Tensor | None = None,
+        rules: Sequence[Rule] = (),
     ) -> None:
-        form = model.form
-        if not isinstance(form, Tokens):
-            raise FormError(f"a model of {form.kind}", "one of tokens, to be drawn symbol by symbol")
+        form = tokens_of(model)
         if len(noise) != n:
             raise UsageError(f"noise for {len(noise)} items", f"noise for {n}", "Make it with ItemNoise(seed, n)")
         self.model, self.options, self.noise, self.form = model, options, noise, form
-        given = _prompt(form, prompt, n)
-        self.length = _length(form, given.shape[1], options.length)
+        given = prompt_rows(form, prompt, n)
+        self.length = room(form, given.shape[1], options.length)
         self.device = given.device
         if isinstance(model, nn.Module):
             self.device = next((p.device for p in [*model.parameters(), *model.buffers()]), self.device)
@@ -106,27 +126,37 @@ class Growth:
         if options.repetition_penalty != 1:
             self.seen = torch.zeros(n, form.vocabulary, dtype=torch.bool, device=self.device)
             self.seen.scatter_(1, given, True)
-        read = torch.cat([given.new_full((n, 1), form.begin), given], dim=1)[:, -max(1, model.reach) :]
-        self.read_first = read
-        self.logits, self.state = model.step(read, model.start(n, condition))
+        self.rules: list[Following] = [rule.start(given) for rule in (*wishes(options, form), *rules)]
+        self.read_first = first_read(model, given)
+        self.logits, self.state = model.step(self.read_first, model.start(n, condition))
         self.uniforms = torch.empty(0)
         self.made = 0
         self.last = torch.empty(0, dtype=torch.int64)
         self.done = torch.zeros(n, dtype=torch.bool, device=self.device)
+        self.lengths = torch.zeros(n, dtype=torch.int64, device=self.device)
 
     def odds(self) -> Tensor:
         """The log-odds ``[n, vocabulary]`` from which the next symbol is drawn."""
-        return choices(self.logits, self.options, self.seen)
+        logits = self.logits
+        for rule in self.rules:
+            logits = rule.change(logits)
+        return choices(logits, self.options, self.seen)
 
     def draw(self) -> Tensor:
         """The next symbol of each item, ``[n]``; ``form.end`` for items that have ended."""
         if self.options.temperature == 0:  # of equally likely symbols the first, whatever the seed
-            symbols = (self.logits if self.seen is None else self.odds()).argmax(dim=-1)
+            plain = self.seen is None and not self.rules
+            symbols = (self.logits if plain else self.odds()).argmax(dim=-1)
         else:
             symbols = chosen(self.odds(), self._uniform())
+        self.lengths += ~self.done
         if self.form.end is not None:
             symbols = symbols.masked_fill(self.done, self.form.end)
             self.done = self.done | (symbols == self.form.end)
+        for rule in self.rules:
+            rule.read(symbols)
+            if rule.done is not None:
+                self.done = self.done | rule.done
         self.made += 1
         self.last = symbols
         return symbols
@@ -155,12 +185,13 @@ def generate(
     prompt: Tensor | None = None,
     condition: Tensor | None = None,
     stop: Stop | None = None,
+    rules: Sequence[Rule] = (),
 ) -> Tensor:
     """Draw ``n`` items; the new symbols (without the prompt), long ``[n, time]``.
 
     Items (a form with ``end``) end at the first ``end`` and are padded with it to the full width, which is
     ``options.length``, or what the form's length leaves after the prompt. Streams have exactly that many symbols, fewer only
-    if ``stop`` ended them all.
+    if ``stop`` or ``rules`` ended them all.
 
     Args:
         model: what predicts the next symbol.
@@ -172,9 +203,25 @@ def generate(
         condition: one a row.
         stop: is given the new symbols so far ``[n, made]`` after every step and says which items are done, bool ``[n]``.
             Done items are padded with ``end``; in a stream, which has none, they go on until all are done.
+        rules: what is wished beyond the options, such as `sampling.grammar.Regex` or `sampling.rules.Bias`.
 
     Raises `UsageError` if prompt and length do not fit into an item of the form, `FormError` for unknown symbols.
     """
+    return drawn(model, n, options, noise, prompt=prompt, condition=condition, stop=stop, rules=rules).symbols
+
+
+def drawn(
+    model: PredictsTokens,
+    n: int,
+    options: Decoding,
+    noise: Noise,
+    *,
+    prompt: Tensor | None = None,
+    condition: Tensor | None = None,
+    stop: Stop | None = None,
+    rules: Sequence[Rule] = (),
+) -> Drawn:
+    """What `generate` gives, with how much of it counts."""
     if n > TOGETHER and stop is None and isinstance(noise, ItemNoise):
         parts = []
         for first in range(0, n, TOGETHER):
@@ -182,12 +229,14 @@ def generate(
             lead = prompt[rows] if prompt is not None and prompt.dim() == 2 else prompt
             given = None if condition is None else condition[rows]
             part = noise.part(rows.start, rows.stop)
-            parts.append(generate(model, len(part), options, part, prompt=lead, condition=given))
-        return torch.cat(parts)
+            parts.append(drawn(model, len(part), options, part, prompt=lead, condition=given, rules=rules))
+        width = max(part.symbols.shape[1] for part in parts)  # streams that rules ended may differ
+        whole = [nn.functional.pad(part.symbols, (0, width - part.symbols.shape[1])) for part in parts]
+        return Drawn(torch.cat(whole), torch.cat([part.lengths for part in parts]))
     with at_rest(model), torch.inference_mode():
-        growth = Growth(model, n, options, noise, prompt, condition)
+        growth = Growth(model, n, options, noise, prompt, condition, rules)
         made = torch.full((n, growth.length), growth.form.end or 0, dtype=torch.int64, device=growth.device)
-        ends = growth.form.end is not None or stop is not None
+        ends = growth.form.end is not None or stop is not None or bool(growth.rules)
         for place in range(growth.length):
             symbols = growth.draw()
             made[:, place] = symbols
@@ -198,7 +247,8 @@ def generate(
             growth.read()
         if growth.form.end is None:
             made = made[:, : growth.made]
-    return made.clone()  # made in inference mode, which autograd would refuse to use later
+    # made in inference mode, which autograd would refuse to use later
+    return Drawn(made.clone(), growth.lengths.clone())
 
 
 def stream(
@@ -209,10 +259,11 @@ def stream(
     prompt: Tensor | None = None,
     condition: Tensor | None = None,
     stop: Stop | None = None,
+    rules: Sequence[Rule] = (),
 ) -> Iterator[int]:
     """The symbols of one item as they are drawn: those of `generate` with the same noise, up to but without ``end``."""
     with at_rest(model), torch.inference_mode():
-        growth = Growth(model, 1, options, noise, prompt, condition)
+        growth = Growth(model, 1, options, noise, prompt, condition, rules)
     made: list[int] = []
     while len(made) < growth.length:
         # a generator may be left and entered again by a caller with other wishes, so each step sets its own mode
@@ -220,10 +271,12 @@ def stream(
             if made:
                 growth.read()
             symbol = int(growth.draw()[0])
-        if bool(growth.done[0]):
+        if symbol == growth.form.end:
             return
         made.append(symbol)
         yield made[-1]
+        if bool(growth.done[0]):  # a rule said that nothing may follow
+            return
         if stop is not None and bool(stop(torch.tensor([made]))[0]):
             return
 
@@ -285,7 +338,31 @@ def at_rest(model: object) -> Iterator[None]:
             model.train()
 
 
-def _prompt(form: Tokens, prompt: Tensor | None, n: int) -> Tensor:
+def wishes(options: Decoding, form: Tokens) -> list[Rule]:
+    """The rules that the options themselves ask for."""
+    found: list[Rule] = []
+    if options.no_repeat is not None:
+        found.append(NoRepeat(options.no_repeat, options.repeat_cost))
+    if options.min_length is not None and form.end is not None:
+        found.append(Least(options.min_length, form.end))
+    return found
+
+
+def tokens_of(model: PredictsTokens) -> Tokens:
+    """The model's form; `FormError` if it is not one of tokens."""
+    if not isinstance(model.form, Tokens):
+        raise FormError(f"a model of {model.form.kind}", "one of tokens, to be drawn symbol by symbol")
+    return model.form
+
+
+def first_read(model: PredictsTokens, given: Tensor) -> Tensor:
+    """What is read before the first new symbol, long ``[n, ≤ reach]``: ``begin`` and the prompt ``given`` ``[n, time]``."""
+    begin = given.new_full((len(given), 1), tokens_of(model).begin)
+    return torch.cat([begin, given], dim=1)[:, -max(1, model.reach) :]
+
+
+def prompt_rows(form: Tokens, prompt: Tensor | None, n: int) -> Tensor:
+    """One prompt a row, long ``[n, time]``, from none, one for all, or one each."""
     if prompt is None or prompt.numel() == 0:
         return torch.empty(n, 0, dtype=torch.int64)
     rows = prompt.expand(n, -1) if prompt.dim() == 1 else prompt
@@ -295,7 +372,7 @@ def _prompt(form: Tokens, prompt: Tensor | None, n: int) -> Tensor:
     return rows
 
 
-def _length(form: Tokens, given: int, length: int | None) -> int:
+def room(form: Tokens, given: int, length: int | None) -> int:
     """How many symbols to make: in a stream any number, in an item what its length leaves after the prompt."""
     if form.end is None:
         return length or form.length

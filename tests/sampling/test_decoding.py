@@ -10,7 +10,9 @@ from torch import nn
 from pieria.errors import FormError, UsageError
 from pieria.forms import Grid, Tokens
 from pieria.noise import ItemNoise
-from pieria.sampling.decoding import Decoding, choices, generate, stream, trace_symbols
+from pieria.sampling.decoding import Decoding, choices, drawn, generate, stream, trace_symbols
+from pieria.sampling.outlines import distinct, longest_repeated_run
+from pieria.sampling.rules import Bias, NoRepeat
 
 END = 2
 
@@ -220,3 +222,68 @@ def test_what_is_asked_wrongly_is_said(items, flow):
     grid.form = Grid(1, 2, 2)
     with pytest.raises(FormError, match="tokens"):
         generate(grid, 1, Decoding(), ItemNoise(0, 1))
+
+
+def test_rules_are_followed_in_batches_and_streams(items, flow):
+    """A bias moves odds, a least length holds back the end, and a stream that a rule ends says how much of it counts."""
+    banned = Bias({3: -100.0}, 4)
+    assert not (generate(flow, 200, Decoding(), ItemNoise(0, 200), rules=[banned]) == 3).any()
+    long = drawn(items, 300, Decoding(min_length=4), ItemNoise(0, 300))
+    assert int(long.lengths.min()) >= 5 or bool((long.lengths == 5).all())
+    assert not (long.symbols[:, :4] == END).any()
+    free = drawn(items, 300, Decoding(), ItemNoise(0, 300))
+    assert torch.equal(free.lengths, ((free.symbols == END).cumsum(1) - (free.symbols == END).long() == 0).sum(1))
+
+
+def test_a_bias_is_added_to_the_odds(flow):
+    plain = flow.odds.detach()[flow.form.begin].double()
+    moved = drawn(flow, 20_000, Decoding(length=1), ItemNoise(1, 20_000), rules=[Bias({0: 1.5}, 4)]).symbols[:, 0]
+    wanted = torch.softmax(plain + torch.tensor([1.5, 0, 0, 0]), -1)
+    torch.testing.assert_close(moved.bincount(minlength=4) / 20_000, wanted.float(), atol=0.015, rtol=0)
+    with pytest.raises(UsageError, match="between -100 and 100"):
+        Bias({0: 1e9}, 4)
+
+
+def brute_runs(row):
+    """For each place, how many symbols up to it are also the last ones."""
+    found = []
+    for place in range(len(row) - 1):
+        length = 0
+        while length <= place and row[place - length] == row[len(row) - 1 - length]:
+            length += 1
+        found.append(length)
+    return found
+
+
+def test_repeated_runs_are_found_as_by_looking():
+    rows = torch.randint(3, (5, 40), generator=torch.Generator().manual_seed(0))
+    for given in (0, 1, 2, 17):
+        following = NoRepeat(4, 0.5).start(rows[:, :given])
+        for place in range(given, 40):
+            following.read(rows[:, place])
+            if place % 7 == 3:
+                wanted = torch.zeros(5, 3)
+                for row in range(5):
+                    for where, run in enumerate(brute_runs(rows[row, : place + 1].tolist())):
+                        after = int(rows[row, where + 1])
+                        wanted[row, after] = max(float(wanted[row, after]), 0.5 * max(0, run + 1 - 4))
+                torch.testing.assert_close(following.change(torch.zeros(5, 3)), -wanted)
+        following.reorder(torch.tensor([3, 3]))
+        assert following.change(torch.zeros(2, 3)).shape == (2, 3)
+
+
+def test_no_repeat_leaves_a_loop_and_spares_what_is_short(flow):
+    with torch.no_grad():
+        flow.odds.copy_(torch.tensor([[-9.0, 9, 0, 0], [9.0, -9, 0, 0], [0.0] * 4, [0.0] * 4, [9.0, 0, 0, 0]]))
+    looping = generate(flow, 1, Decoding(temperature=0, length=30), ItemNoise(0, 1))[0]
+    assert looping.tolist() == [0, 1] * 15
+    left = generate(flow, 1, Decoding(temperature=0, length=30, no_repeat=5, repeat_cost=4), ItemNoise(0, 1))[0]
+    assert longest_repeated_run(looping) == 28
+    assert longest_repeated_run(left) < 10
+    assert left.tolist()[:7] == [0, 1] * 3 + [0]  # what stands twice for nothing
+
+
+def test_longest_runs_and_distinct_shares():
+    assert longest_repeated_run(torch.tensor([1, 2, 3, 4])) == 0
+    assert longest_repeated_run(torch.tensor([1, 2, 3, 9, 1, 2, 3, 4])) == 3
+    assert distinct(torch.tensor([1, 2, 1, 2, 1]), 2) == pytest.approx(0.5)
