@@ -11,7 +11,7 @@ from torch import Tensor
 from pieria.data.batch import mask_after_end
 from pieria.data.examples import Examples, StreamExamples
 from pieria.errors import DataError, FormError, UsageError, unknown
-from pieria.evaluation import curves, grids, rows, tokens
+from pieria.evaluation import curves, grids, pairs, rows, tokens
 from pieria.evaluation.baselines import Baseline, cheap
 from pieria.evaluation.classifier import two_sample
 from pieria.evaluation.comparison import Comparison, Drawn, as_learned, draw, held_out, random_items
@@ -77,7 +77,9 @@ def evaluate(
         read_as = f"{dataset.fingerprint} {dataset.modality.settings!r}" if dataset.fingerprint else ""
         baseline = cheap(form, training, read_as)
     own, details = _own_figures(model, dataset, training, held, comparison, baseline, split, seed)
-    card.figures += [*own, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, seed)]
+    answered, said = pairs.figures(model, dataset, held, split)
+    card.words += said
+    card.figures += [*own, *answered, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, seed)]
     _leave_out_bare(card, baseline)
     card.words += _against_baseline(card, baseline)
     card.about = {
