@@ -97,7 +97,9 @@ def evaluate(
 def default_count(form: Form, held: Examples) -> int:
     """How many samples a scorecard takes, so that all forms take some seconds."""
     if isinstance(form, Tokens):
-        return int(np.clip(32_000 // form.length, 64, 500))
+        most = int(np.clip(32_000 // form.length, 64, 500))
+        # answers to the same prompt are alike: each prompt is asked once
+        return min(most, max(8, len(held))) if isinstance(held.condition, Tokens) else most
     if isinstance(form, Curve):
         return 200
     large = isinstance(form, Grid) and form.height * form.width > 64 * 64

@@ -136,10 +136,6 @@ class Source:
     pairs: list[tuple[Tensor, Tensor]]
     real: Tensor
 
-    def rows(self, rows: Tensor) -> "Source":
-        """That of some items."""
-        return Source([(keys[rows], values[rows]) for keys, values in self.pairs], self.real[rows])
-
 
 @dataclass
 class Cache:
@@ -159,10 +155,6 @@ class Cache:
     def __deepcopy__(self, memo: object) -> "Cache":
         """What was written is copied; the source, which reading does not change, is shared."""
         return replace(self, keys=self.keys.clone(), values=self.values.clone())
-
-    def rows(self, rows: Tensor) -> "Cache":
-        """The state of some items, in this order: what a beam search goes on with."""
-        return replace(self, source=self.source.rows(rows), keys=self.keys[:, rows], values=self.values[:, rows])
 
 
 class Transformer(Model):
@@ -371,6 +363,16 @@ class Transformer(Model):
         shape = (len(self.decoder), n, heads, self.form.length, size)
         empty = self.symbol.weight.new_empty
         return Cache(source, empty(shape), empty(shape))
+
+    def reorder(self, state: Cache, rows: Tensor) -> Cache:
+        """The state of the items ``rows`` (long ``[m]``), which may be left out or taken several times."""
+        source = Source([(keys[rows], values[rows]) for keys, values in state.source.pairs], state.source.real[rows])
+        kept = []
+        for whole in (state.keys, state.values):
+            room = whole.new_empty(whole.shape[0], len(rows), *whole.shape[2:])
+            room[:, :, :, : state.used] = whole[:, rows, :, : state.used]
+            kept.append(room)
+        return Cache(source, kept[0], kept[1], state.used)
 
     @torch.no_grad()
     def step(self, tokens: Tensor, state: Cache) -> tuple[Tensor, Cache]:
