@@ -78,7 +78,7 @@ def measure(gate: bool) -> Outcome:
         goal={"BLEU": f"≥ {GOAL[gate]:g}"},
         passed=score.score >= GOAL[gate],
         notes=[
-            f"preset {PRESET}, {sum(p.numel() for p in model.parameters()):,} parameters, {str(bleu.get_signature())}",
+            f"preset {PRESET}, {sum(p.numel() for p in model.parameters()):,} parameters, {bleu.get_signature()!s}",
             *rows,
         ],
     )

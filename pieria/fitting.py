@@ -125,6 +125,12 @@ def _condition_of(dataset: "Dataset", family: type[Model], condition: str | None
         raise unknown("condition", str(condition), CONDITIONS)
     wanted = family.conditions if condition is None else {CONDITIONS[condition]}
     offered = dataset.condition
+    if not wanted <= family.conditions:
+        raise UsageError(
+            f"{family.__name__} was given a condition ({condition})",
+            "it takes none of that kind",
+            "Fit it without --condition, or choose a family that takes one",
+        )
     if Tokens in wanted and Label not in wanted and not isinstance(offered, Tokens):
         raise UsageError(
             f"{dataset.name} holds no pairs of a prompt and its completion",

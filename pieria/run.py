@@ -384,9 +384,11 @@ class Run:
                 "Fit one: pieria fit PAIRS.jsonl --model transformer",
             )
         chosen = Decoding.of({"temperature": 0.0, **options})
+        if not given:
+            return []
         with torch.inference_mode():
             made = answers(self.model, self.model.condition, self._prompts(given), chosen, seed=seed, batch=batch)
-        return [str(text) for text in self.modality.decode(made)] if given else []
+        return [str(text) for text in self.modality.decode(made)]
 
     def _prompts(self, texts: Sequence[str]) -> Tensor:
         if not isinstance(self.modality, Asks):
