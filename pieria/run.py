@@ -357,6 +357,8 @@ class Run:
         self,
         texts: str | Sequence[str],
         *,
+        beams: int = 1,
+        length_penalty: float = 0.6,
         seed: int = 0,
         batch: int = 64,
         **options: Any,
@@ -365,6 +367,8 @@ class Run:
 
         Args:
             texts: what is given; one string is one text.
+            beams: with more than one, a beam search for the most probable text; it takes as many times as long.
+            length_penalty: of a beam search; larger ones prefer longer texts.
             seed: of the draws, where ``temperature`` is above 0.
             batch: how many are written together.
             options: of the family's drawing; without ``temperature`` the most probable symbol is taken at each step.
@@ -375,8 +379,8 @@ class Run:
         from pieria.sampling.decoding import Decoding
 
         given = [texts] if isinstance(texts, str) else list(texts)
-        if batch < 1:
-            raise UsageError(f"{batch} texts together", "at least 1")
+        if batch < 1 or beams < 1:
+            raise UsageError(f"{batch} texts together with {beams} beams", "at least 1 of each")
         if not isinstance(self.model.condition, Tokens) or not isinstance(self.model, Predicts):
             raise UsageError(
                 f"{self.record['model']['family']} of {self.record['data']['name']} does not turn one text into another",
@@ -386,8 +390,9 @@ class Run:
         chosen = Decoding.of({"temperature": 0.0, **options})
         if not given:
             return []
+        how: dict[str, Any] = {"beams": beams, "length_penalty": length_penalty, "seed": seed, "batch": batch}
         with torch.inference_mode():
-            made = answers(self.model, self.model.condition, self._prompts(given), chosen, seed=seed, batch=batch)
+            made = answers(self.model, self.model.condition, self._prompts(given), chosen, **how)
         return [str(text) for text in self.modality.decode(made)]
 
     def _prompts(self, texts: Sequence[str]) -> Tensor:

@@ -39,6 +39,7 @@ def test_it_translates_what_it_has_not_seen(home):
     assert right > 0.8 * len(said)
     assert run.translate("red blue") == run.sample(1, prompt="red blue", temperature=0)
     assert run.translate([]) == []
+    assert run.translate(test.prompts[:5], beams=4) == said[:5]
     assert len(set(run.translate(["red blue green"] * 20, temperature=3.0))) > 5
 
 

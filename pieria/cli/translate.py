@@ -13,6 +13,12 @@ from pieria.cli.output import AsJson, Device, DryRun, Seed, Set, pairs, print_js
 def translate(
     run: RunPath,
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="A file with one text a line (.jsonl too), or - for stdin.")],
+    beams: Annotated[
+        int, typer.Option("--beams", min=1, help="Hypotheses of a beam search; 1 takes the most probable symbol each time.")
+    ] = 1,
+    length_penalty: Annotated[
+        float, typer.Option("--length-penalty", min=0, help="Of a beam search: larger ones prefer longer texts.")
+    ] = 0.6,
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="0, when not given: the most probable symbol at each step.")
     ] = None,
@@ -28,7 +34,7 @@ def translate(
 ) -> None:
     """Turn texts into what belongs to them: a translation, a summary, an answer. A blank line stays blank.
 
-    Examples:  pieria translate runs/0001-transformer-multi30k captions.txt --out captions.de.txt  ·
+    Examples:  pieria translate runs/0001-transformer-multi30k captions.txt --beams 5 --out captions.de.txt  ·
     echo "Two dogs play." | pieria translate runs/0001-transformer-multi30k -
     """
     import pieria
@@ -45,7 +51,7 @@ def translate(
         say(f"would translate {len(given):,} lines with {run}" + (f" and write {out}" if out is not None else ""))
         return
     texts = [line for line in given if line]
-    made = iter(loaded.translate(texts, seed=seed, batch=batch, **options))
+    made = iter(loaded.translate(texts, beams=beams, length_penalty=length_penalty, seed=seed, batch=batch, **options))
     answers = [next(made) if line else "" for line in given]
     records = [{"prompt": line, "completion": answer} for line, answer in zip(given, answers, strict=True)]
     if out is not None:

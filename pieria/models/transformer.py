@@ -41,6 +41,9 @@ from pieria.sampling.decoding import Decoding, generate, trace_symbols
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
 
+# in training, sequences are cut to a multiple of so many symbols, and scored symbols filled up to a multiple of so many
+WIDTHS, TOGETHER = 4, 256
+
 
 class TransformerSettings(AnySettings):
     """The network."""
@@ -263,7 +266,7 @@ class Transformer(Model):
                 "Shorten it, or fit with a larger prompt_length",
             )
         real = mask_after_end(condition, self.condition.end)
-        longest = int(real.sum(dim=1).max())
+        longest = self._rounded(int(real.sum(dim=1).max()), condition.shape[1])
         tokens, real = condition[:, :longest], real[:, :longest]
         x = self._embed(tokens, self.source_symbol or self.symbol, self.source_place)
         table = self._turns(0, longest)
@@ -318,12 +321,21 @@ class Transformer(Model):
         """Cross-entropy of the completion's next symbol given the prompt and what stands before it, with label smoothing."""
         del noise
         mask = mask_after_end(batch.x, self.form.end) if batch.mask is None else batch.mask
-        longest = int(mask.sum(dim=1).max())  # the rest is padding in all of them
+        longest = self._rounded(int(mask.sum(dim=1).max()), batch.x.shape[1])  # the rest is padding in all of them
         x, mask = batch.x[:, :longest], mask[:, :longest]
+        # the largest product is over what counts alone, and some more to fill up
+        places = mask.flatten().nonzero()[:, 0]
+        kept = torch.arange(-(-len(places) // TOGETHER) * TOGETHER, device=x.device) < len(places)
+        places = functional.pad(places, (0, len(kept) - len(places)))
         with products(self.settings.precision, x.device):
             written = self._decode(self._before(x), self.encode_source(batch.condition))
-            logits = self._head(written[mask])  # the largest product, over what counts alone
-        return cross_entropy(logits.float()[None], x[mask][None], smoothing=self.settings.smoothing)
+            logits = self._head(written.flatten(0, 1)[places])
+        wanted = x.flatten()[places]
+        return cross_entropy(logits.float()[None], wanted[None], kept[None], smoothing=self.settings.smoothing)
+
+    def _rounded(self, length: int, most: int) -> int:
+        """A width that holds ``length``: in training one of few, since each new shape of a product costs a new kernel."""
+        return min(most, -(-length // WIDTHS) * WIDTHS) if self.training else length
 
     def _before(self, x: Tensor) -> Tensor:
         return torch.cat([torch.full_like(x[:, :1], self.form.begin), x[:, :-1]], dim=1)

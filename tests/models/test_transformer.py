@@ -14,6 +14,7 @@ from pieria.models.contract import Explains, Predicts, Scores, Trains, abilities
 from pieria.models.transformer import Transformer, TransformerSettings
 from pieria.noise import ItemNoise, StepNoise, seeded
 from pieria.sampling.answering import answers
+from pieria.sampling.beams import beam_search
 from pieria.sampling.decoding import Decoding
 from pieria.training.loop import learn
 from pieria.training.plan import Plan
@@ -178,6 +179,18 @@ def test_answers_do_not_depend_on_what_stands_beside_them():
     for row in range(9):
         alone = model.sample(1, Decoding(temperature=0), ItemNoise(0, 1), asked[row : row + 1])
         assert greedy[row, : alone.shape[1]].tolist() == alone[0].tolist()
+
+
+def test_beams_find_answers_at_least_as_probable_as_greedy_ones():
+    model, asked = build(dtype=torch.float64, spread=0.5), prompts(7)
+    with torch.no_grad():
+        found = [answers(model, ASKED, asked, beams=beams, length_penalty=0.0) for beams in (1, 4, 12)]
+        nats = [model.log_prob(Batch(x, condition=asked, mask=mask_after_end(x, 10))) for x in found]
+        assert float(nats[1].sum()) > float(nats[0].sum())
+        assert float(nats[2].sum()) >= float(nats[1].sum())
+        search = beam_search(model, 7, Decoding(), beams=4, length_penalty=0.0, condition=asked)
+    torch.testing.assert_close(search.log_prob[:, 0], nats[1])
+    assert torch.equal(found[1], answers(model, ASKED, asked, beams=4, length_penalty=0.0, batch=3))
 
 
 def test_the_trace_shows_where_in_the_source_it_looks():
