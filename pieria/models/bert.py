@@ -204,15 +204,17 @@ class BERT(Model):
         found = packing.padded(self.encoder(x, packing, self.table))
         return functional.pad(found, (0, 0, 0, 1 + tokens.shape[1] - found.shape[1]))
 
-    def _real(self, tokens: Tensor) -> Tensor | None:
+    def real(self, tokens: Tensor) -> Tensor | None:
+        """Which places of ``[batch, time]`` are read: up to the end of each item; None where there is no end."""
         return None if self.form.end is None else mask_after_end(tokens, self.form.end)
 
     def odds(self, x: Tensor, masked: Tensor, asked: Tensor) -> Tensor:
         """Log-odds ``[asked, vocabulary]`` of the places where ``asked`` (bool ``[batch, time]``) of an ``x`` with masks."""
         tokens = x.masked_fill(masked, self.mask_symbol)
-        return self._head(self.hidden(tokens, self._real(tokens))[:, 1:][asked])
+        return self.symbol_odds(self.hidden(tokens, self.real(tokens))[:, 1:][asked])
 
-    def _head(self, x: Tensor) -> Tensor:
+    def symbol_odds(self, x: Tensor) -> Tensor:
+        """The head: vectors ``[asked, width]`` to log-odds ``[asked, vocabulary]``."""
         odds: Tensor = self.head(x, self.symbol.weight[: self.form.vocabulary])
         return odds
 
@@ -231,6 +233,33 @@ class BERT(Model):
         whole = not any(begins) or all(len(s.split()) == 1 and s.strip() == s for s in strings if len(s) > 1) and not pieces
         self.starts.copy_(torch.tensor([True] * len(begins) if whole else begins))
 
+    def adopt(self, other: Model) -> None:
+        """Begin with the weights of another `bert` of the same symbols: one of a stream has no end, which is new here.
+
+        Places beyond those that it knew are new too.
+        """
+        assert isinstance(other, BERT)
+        rows = list(range(other.form.vocabulary))
+        new = self.form.vocabulary - len(rows)
+        if new not in (0, 1) or (new == 1 and other.form.end is not None):
+            raise FormError(
+                f"a model of {other.form.vocabulary} symbols, for data of {self.form.vocabulary}",
+                "the same symbols",
+                "Encode the data as the run did",
+            )
+        rows += [other.form.begin] * new + [other.form.begin, other.mask_symbol]  # the end begins as a copy of begin
+        own, theirs = self.state_dict(), other.state_dict()
+        for name, value in own.items():
+            if name in ("lengths", "starts") or name not in theirs:
+                continue
+            taken = theirs[name]
+            if name == "symbol.weight":
+                taken = taken[rows]
+            if taken.shape[1:] != value.shape[1:] or (name != "place.weight" and len(taken) > len(value)):
+                raise FormError(f"{name} of shape {list(taken.shape)}", f"{list(value.shape)}", "Give the same settings")
+            value[: len(taken)] = taken[: len(value)]
+        self.starts[: len(other.starts)] = other.starts
+
     def groups(self) -> dict[str, list[dict[str, Any]]]:
         """Matrices inside layers take orthogonal steps, tables of vectors AdamW's; single vectors do not decay."""
         inside = [p for p in self.encoder.parameters() if p.dim() >= 2]
@@ -244,23 +273,29 @@ class BERT(Model):
         """One."""
         return [Phase("masked symbols", "all", self.loss)]
 
-    def corrupted(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """What the network reads instead of ``x``, and which places it must tell (bool); an item's end stays as it is."""
+    def corrupted(self, x: Tensor, noise: Noise, hide: float | None = None) -> tuple[Tensor, Tensor]:
+        """What the network reads instead of ``x``, and which places it must tell (bool); an item's end stays as it is.
+
+        With ``hide``, that share of the places is masked, perhaps none of an item, and nothing else is changed.
+        """
         s, time = self.settings, x.shape[1:]
         among = mask_after_end(x, self.form.end)
         if self.form.end is not None:
             among &= x != self.form.end
         there = among.sum(dim=1)
-        whole = noise.uniform("writing").to(x.device) < s.writing
-        share = torch.where(whole, noise.uniform("share").to(x.device), x.new_tensor(s.masked, dtype=torch.float32))
+        whole = noise.uniform("writing").to(x.device) < (s.writing if hide is None else 0.0)
+        share = torch.where(whole, noise.uniform("share").to(x.device), s.masked if hide is None else hide)
         # a part of a place is one place with that probability; at least one is always told
-        count = (share * there + noise.uniform("rounding").to(x.device)).floor().clamp(min=1)
+        count = (share * there + noise.uniform("rounding").to(x.device)).floor()
+        count = count.clamp(min=1) if hide is None else count
         keys = noise.uniform("place", time).to(x.device)
         if s.whole_words or s.span > 1:
             begins = self.starts[x] if s.whole_words else noise.uniform("span", time).to(x.device) < 1 / s.span
             at = torch.arange(x.shape[1], device=x.device).expand(x.shape)
             keys = keys.gather(1, at.masked_fill(~begins, 0).cummax(dim=1).values)  # a run has the key of its first place
         told = smallest(among, keys, count)
+        if hide is not None:
+            return x.masked_fill(told, self.mask_symbol), told
         kind = noise.uniform("kind", time).to(x.device)
         others = noise.integers("other", self.form.vocabulary, time).to(x.device)
         read = torch.where(told & (kind < OTHER), others, x)
@@ -272,7 +307,7 @@ class BERT(Model):
         read, told = self.corrupted(batch.x, noise)
         real = None if self.form.end is None else mask_after_end(batch.x, self.form.end)
         with products(self.settings.precision, batch.x.device):
-            logits = self._head(self.hidden(read, real)[:, 1:][told])
+            logits = self.symbol_odds(self.hidden(read, real)[:, 1:][told])
         count = len(logits)
         nats = functional.cross_entropy(logits.float(), batch.x[told], reduction="sum") / max(1, count)
         return Losses(nats, {"nats": nats.detach()}, count=float(count), unit="symbols")
@@ -328,12 +363,15 @@ class BERT(Model):
 
     def pooled(self, x: Tensor) -> Tensor:
         """What `embed` gives, with gradients."""
-        real = self._real(x)
-        found = self.hidden(x, real)
+        real = self.real(x)
+        return self.pool(self.hidden(x, real), real)
+
+    def pool(self, hidden: Tensor, real: Tensor | None) -> Tensor:
+        """One vector ``[batch, width]`` of what `hidden` gave."""
         if self.settings.pooling == "first":
-            return found[:, 0]
-        count = x.shape[1] if real is None else real.sum(dim=1, keepdim=True)
-        return found.sum(dim=1) / (1 + count)
+            return hidden[:, 0]
+        count = hidden.shape[1] - 1 if real is None else real.sum(dim=1, keepdim=True)
+        return hidden.sum(dim=1) / (1 + count)
 
     # ---- drawing
 
@@ -446,7 +484,7 @@ class BERT(Model):
         """Where each head looked from ``place``, ``[layer, head, places read]``, and the symbols that were read."""
         start = max(0, min(place - self.form.length // 2, x.shape[1] - self.form.length))
         tokens = x.masked_fill(masked, self.mask_symbol)[:, start : start + self.form.length]
-        embedded, packing = self._read(tokens, self._real(tokens))
+        embedded, packing = self._read(tokens, self.real(tokens))
         maps = self.encoder.maps(embedded, packing, self.table)[:, 0, :, 1 + place - start]
         read = functional.pad(tokens, (1, 0), value=self.form.begin)[0, : maps.shape[-1]]
         return {"attention": maps, "read": read}
