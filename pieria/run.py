@@ -40,6 +40,7 @@ def fit(
     as_: str | None = None,
     column: str | None = None,
     form: str | None = None,
+    target: str | None = None,
     preset: str | None = None,
     out: str | Path | None = None,
     steps: int | None = None,
@@ -62,6 +63,7 @@ def fit(
         data: a name of the catalogue, or a file or folder.
         model: a family's name, or the path of a file that defines one.
         as_, column, form: how to read the data, where that is not clear: the modality, the column, "tokens" or "grid".
+        target: a column that is to be told from the texts of another one; the model is "discriminative" then.
         preset: a named set of hyperparameters; every family has "tiny".
         out: the run directory; the next number in ``runs/`` if not given.
         steps, epochs, time: the budget, one of them; time in seconds or in words ("60s", "10m").
@@ -90,6 +92,7 @@ def fit(
     if resume is not None:
         own: dict[str, Any] = {"data": data, "model": model, "as": as_, "column": column, "form": form, "preset": preset}
         own |= {"out": out, "condition": condition, "seed": seed, "start_from": start_from, "settings": settings}
+        own |= {"target": target}
         own |= {"licence": licence, "consent": consent}
         if fixed := [name for name, value in own.items() if value]:
             raise UsageError(
@@ -103,6 +106,8 @@ def fit(
             fitting.say_what({**record, **on}, plan, Path(resume), resume=True)
             return None
         return _learned(*fitting.resumed(Path(resume), record, plan), resume=True, quiet=quiet)
+    if target is not None:
+        model, as_ = model or "discriminative", "labelled"
     if data is None or model is None:
         raise UsageError("fit needs data and a model", "fit(DATA, MODEL), or fit(resume=RUN)")
     net, dataset, plan = fitting.prepared(
@@ -112,6 +117,7 @@ def fit(
         as_=as_,
         column=column,
         form=form,
+        target=target,
         preset=preset,
         condition=condition,
         seed=seed,
@@ -124,6 +130,7 @@ def fit(
         "as": as_,
         "column": column,
         "form": form,
+        "target": target,
         "preset": preset,
         "steps": steps,
         "epochs": epochs,

@@ -17,6 +17,10 @@ def fit(
     as_: As = None,
     column: Column = None,
     form: Annotated[str | None, typer.Option("--form", help="Where the data offer several forms: tokens or grid.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="A column to be told from texts: the model is a discriminative one."),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option("--preset", help="A named set of hyperparameters; every family has 'tiny'.")
     ] = None,
@@ -47,7 +51,7 @@ def fit(
     Examples:  pieria fit digits --model vae --time 60s  ·  pieria fit novel.txt --model gpt --steps 2000  ·
     pieria fit --resume runs/0001-vae-digits
     """
-    if resume is None and (data is None or model is None):
+    if resume is None and (data is None or (model is None and target is None)):
         raise UsageError(
             "no DATA or no --model",
             "pieria fit DATA --model FAMILY, or pieria fit --resume RUN",
@@ -65,6 +69,7 @@ def fit(
         as_=as_,
         column=column,
         form=form,
+        target=target,
         preset=preset,
         out=out,
         steps=steps,

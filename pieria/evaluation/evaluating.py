@@ -11,14 +11,14 @@ from torch import Tensor
 from pieria.data.batch import mask_after_end
 from pieria.data.examples import Examples, StreamExamples
 from pieria.errors import DataError, FormError, UsageError, unknown
-from pieria.evaluation import curves, grids, rows, tokens
+from pieria.evaluation import curves, grids, rows, targets, tokens
 from pieria.evaluation.baselines import Baseline, cheap
 from pieria.evaluation.classifier import two_sample
 from pieria.evaluation.comparison import Comparison, Drawn, as_learned, draw, held_out, random_items
 from pieria.evaluation.scorecard import LIKELIHOODS, Figure, Scorecard, plain
 from pieria.evaluation.similarity import in_words, likeness, novelty
 from pieria.forms import Curve, Form, Grid, Row, Tokens
-from pieria.models.contract import Learns, Model, Scores, Trains, learned_numbers
+from pieria.models.contract import Discriminates, Learns, Model, Scores, Trains, learned_numbers
 
 if TYPE_CHECKING:
     from pieria.modalities.opening import Dataset
@@ -55,6 +55,8 @@ def evaluate(
     """
     if split not in ("validation", "test", "train"):
         raise unknown("split", split, ("validation", "test", "train"))
+    if isinstance(model, Discriminates):
+        return targets.scorecard(model, dataset, split=split, seed=seed, cost=dict(cost))
     training, held = (as_learned(model, dataset.examples(part)) for part in ("train", split))
     form = model.form
     if type(held.form) is not type(form):

@@ -161,6 +161,24 @@ class Learns(Protocol):
         """The stages in order; their shares of the budget add up to 1."""
 
 
+@runtime_checkable
+class Adopts(Protocol):
+    """Can begin with the weights of a model of another family; ``starts_from`` names those families."""
+
+    starts_from: ClassVar[frozenset[str]]
+
+    def adopt(self, other: Model) -> None:
+        """Take over what ``other`` has learned, and leave it as it is."""
+
+
+@runtime_checkable
+class Spells(Protocol):
+    """Learns better when it is told what its symbols look like."""
+
+    def spell(self, strings: list[str]) -> None:
+        """``strings[i]`` is symbol i as a reader sees it."""
+
+
 # ---- abilities -------------------------------------------------------------------------------------------------------
 
 
@@ -279,6 +297,14 @@ class Hides(Protocol):
         """The probability of each state at each place given the whole item, ``[batch, time, state]``."""
 
 
+@runtime_checkable
+class Discriminates(Protocol):
+    """Tells what something is: a law of the target alone, given the condition."""
+
+    def judge(self, condition: Tensor) -> Tensor:
+        """Float64 ``[batch, class]``, the probability of each class; or ``[batch, 2]``, mean and deviation of a number."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One step between noise and artifact.
@@ -314,6 +340,7 @@ def abilities(model: Model | type[Model]) -> list[str]:
         "encodes": "encode",
         "fills": "fill",
         "embeds": "embed",
+        "discriminates": "judge",
         "hides": "states",
         "explains": "trace",
     }
