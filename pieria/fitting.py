@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pieria import keeping, registry
-from pieria.data.examples import without_condition
+from pieria.data.examples import Examples, without_condition
 from pieria.errors import UsageError, unknown
 from pieria.forms import Form, Label, Tokens
 from pieria.modalities.contract import Modality
@@ -28,6 +28,7 @@ from pieria.training.workspace import Workspace
 if TYPE_CHECKING:
     from pieria.modalities.opening import Dataset
 
+CONDITIONS: dict[str, type[Form]] = {"label": Label, "prompt": Tokens}
 PREVIEWED, PREVIEWED_LENGTH, PREVIEW_SEED = 16, 200, 0  # items (2 of a stream), symbols of a stream
 
 # ---- what was asked --------------------------------------------------------------------------------------------------
@@ -41,6 +42,7 @@ def prepared(
     as_: str | None,
     column: str | None,
     form: str | None,
+    to: str | Path | None,
     target: str | None,
     preset: str | None,
     condition: str | None,
@@ -67,6 +69,9 @@ def prepared(
     named = assign(preset_values, owners)
     own = assign(settings, owners)
     plan = Plan.layered(default[1], named[1], {"seed": seed}, own[1], budget)
+    conditioned = family.requires_condition or condition == "prompt"
+    if conditioned and Tokens in family.conditions and "pairs" in kind.Settings.model_fields and target is None:
+        default[2].setdefault("pairs", "apart")
     read = {**default[2], **named[2], **own[2]} | ({} if target is None else {"target": target})
     modality = None if earlier is None else earlier.modality
     if target is not None and modality is not None and not isinstance(modality, Labelled):
@@ -76,6 +81,7 @@ def prepared(
         as_=as_,
         column=column,
         form=form or _form_for(family, kind, model),
+        to=to,
         settings=read,
         modality=modality,
         licence=licence,
@@ -129,13 +135,27 @@ def _form_for(family: type[Model], kind: type[Modality], model: str) -> str:
 def _condition_of(dataset: "Dataset", family: type[Model], condition: str | None) -> Form | None:
     if condition is None and not family.requires_condition:
         return None
-    if condition not in (None, "label"):
-        raise unknown("condition", str(condition), ["label"])
-    if dataset.condition is None:
+    if condition not in (None, *CONDITIONS):
+        raise unknown("condition", str(condition), CONDITIONS)
+    wanted = family.conditions if condition is None else {CONDITIONS[condition]}
+    offered = dataset.condition
+    if not wanted <= family.conditions:
+        raise UsageError(
+            f"{family.__name__} was given a condition ({condition})",
+            "it takes none of that kind",
+            "Fit it without --condition, or choose a family that takes one",
+        )
+    if Tokens in wanted and Label not in wanted and not isinstance(offered, Tokens):
+        raise UsageError(
+            f"{dataset.name} holds no pairs of a prompt and its completion",
+            'records of {"prompt", "completion"}, or two files whose lines belong together (--to)',
+            "'pieria data' lists sets of pairs, such as multi30k",
+        )
+    if offered is None or type(offered) not in wanted:
         raise UsageError(
             f"{dataset.name} has no labels to be a condition", "data with classes", "Fit it without --condition"
         )
-    return dataset.condition
+    return offered
 
 
 def say_what(record: Mapping[str, Any], plan: Plan, path: Path, *, resume: bool = False) -> None:
@@ -232,7 +252,7 @@ def learned(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, res
             watch.say(sentence)
         if net.condition is None:
             train, validation = without_condition(train), None if validation is None else without_condition(validation)
-        preview = _previewer(space, dataset.modality) if space.writes else None
+        preview = _previewer(space, dataset.modality, validation or train) if space.writes else None
         watch = replace(watch, preview=preview)
         try:
             history = learn(net, train, validation, plan, workspace=space, resume=resume, watch=watch)
@@ -249,7 +269,7 @@ def learned(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, res
             watch.say(f"stopped after step {history.steps}; go on with: pieria fit --resume {space.path}")
 
 
-def _previewer(space: Workspace, modality: Modality) -> Any:
+def _previewer(space: Workspace, modality: Modality, asked: Examples) -> Any:
     """Draws a few artifacts, always from the same noise, into ``samples/``."""
 
     def draw(model: Model, step: int) -> None:
@@ -261,7 +281,12 @@ def _previewer(space: Workspace, modality: Modality) -> Any:
         device = device_of(model)
         classes = len(model.condition.classes) if isinstance(model.condition, Label) else 0
         condition = torch.arange(n, device=device) % classes if classes else None
+        prompts = asked.batch(range(min(n, len(asked)))).condition if isinstance(model.condition, Tokens) else None
+        if prompts is not None:  # the first held-out ones
+            n, condition = len(prompts), prompts.to(device)
         drawn = modality.decode(model.sample(n, options, ItemNoise(PREVIEW_SEED, n), condition).cpu())
+        if prompts is not None:
+            drawn = [f"{prompt}\n→ {text}" for prompt, text in zip(modality.decode(prompts), drawn, strict=True)]
         said = {"pieria": space.record["name"], "step": str(step)}
         modality.preview(drawn, space.path / "samples" / f"step-{step:08d}", said)
 

@@ -64,7 +64,14 @@ def _versions() -> dict[str, str]:
     return {"pieria": __version__, "python": platform.python_version(), "platform": platform.platform(), **known}
 
 
-def facts(data: str | Path, as_: str | None, column: str | None, form: str | None, dataset: "Dataset") -> dict[str, Any]:
+def facts(
+    data: str | Path,
+    as_: str | None,
+    column: str | None,
+    form: str | None,
+    dataset: "Dataset",
+    to: str | Path | None = None,
+) -> dict[str, Any]:
     """What the record says of the data, and what finding them again needs."""
     from pieria.data import catalogue
 
@@ -74,6 +81,7 @@ def facts(data: str | Path, as_: str | None, column: str | None, form: str | Non
         "as": as_,
         "column": column,
         "form": form,
+        "to": None if to is None else str(Path(to).expanduser().resolve()),
         "modality": dataset.modality.name,
         "fingerprint": dataset.fingerprint,
         "licence": dataset.licence,
@@ -161,6 +169,7 @@ def reopened(record: Mapping[str, Any], modality: Modality) -> "Dataset":
         as_=said["as"],
         column=said["column"],
         form=said["form"],
+        to=said.get("to"),
         modality=modality,
         licence=said["licence"],
         consent=said["consent"],

@@ -40,6 +40,7 @@ def fit(
     as_: str | None = None,
     column: str | None = None,
     form: str | None = None,
+    to: str | Path | None = None,
     target: str | None = None,
     preset: str | None = None,
     out: str | Path | None = None,
@@ -63,11 +64,12 @@ def fit(
         data: a name of the catalogue, or a file or folder.
         model: a family's name, or the path of a file that defines one.
         as_, column, form: how to read the data, where that is not clear: the modality, the column, "tokens" or "grid".
+        to: the other side of ``data``: a file whose line i belongs to line i of ``data``, what is to be made of it.
         target: a column that is to be told from the texts of another one; the model is "discriminative" then.
         preset: a named set of hyperparameters; every family has "tiny".
         out: the run directory; the next number in ``runs/`` if not given.
         steps, epochs, time: the budget, one of them; time in seconds or in words ("60s", "10m").
-        condition: "label" learns to draw a class that is asked for.
+        condition: "label" learns to draw a class that is asked for, "prompt" to answer to a text.
         seed: what every random draw follows from.
         resume: go on with the run in this directory; of what it was begun with, only the budget (a larger ``steps`` or
             ``epochs``) and the ``device`` can be changed.
@@ -90,8 +92,15 @@ def fit(
         "device": device,
     }
     if resume is not None:
-        own: dict[str, Any] = {"data": data, "model": model, "as": as_, "column": column, "form": form, "preset": preset}
-        own |= {"out": out, "condition": condition, "seed": seed, "start_from": start_from, "settings": settings}
+        own: dict[str, Any] = {"data": data, "model": model, "as": as_, "column": column, "form": form, "to": to}
+        own |= {
+            "preset": preset,
+            "out": out,
+            "condition": condition,
+            "seed": seed,
+            "start_from": start_from,
+            "settings": settings,
+        }
         own |= {"target": target}
         own |= {"licence": licence, "consent": consent}
         if fixed := [name for name, value in own.items() if value]:
@@ -117,6 +126,7 @@ def fit(
         as_=as_,
         column=column,
         form=form,
+        to=to,
         target=target,
         preset=preset,
         condition=condition,
@@ -130,6 +140,7 @@ def fit(
         "as": as_,
         "column": column,
         "form": form,
+        "to": to,
         "target": target,
         "preset": preset,
         "steps": steps,
@@ -146,7 +157,7 @@ def fit(
     record = keeping.beginning(
         net,
         plan,
-        keeping.facts(data, as_, column, form, dataset),
+        keeping.facts(data, as_, column, form, dataset, to),
         command=keeping.command(data, model, options, settings or {}),
         device=str(choose_device(device_wanted(net, plan))),
         preset=preset,
@@ -215,6 +226,14 @@ class Begins(Protocol):
         """The symbols of the beginning, without an end, long ``[time]``."""
 
 
+@runtime_checkable
+class Asks(Protocol):
+    """A modality whose artifacts answer to prompts."""
+
+    def prompts(self, texts: Sequence[str]) -> Tensor:
+        """The symbols of each prompt, padded with its own end."""
+
+
 class Run:
     """A trained model with its modality and the record of how it came to be.
 
@@ -272,7 +291,7 @@ class Run:
         Args:
             n: how many.
             seed: the same seed gives the same artifacts.
-            prompt: how each begins (texts).
+            prompt: how each begins (texts); of a model of pairs, what each answers to.
             label: the class to draw, or one an item; of a conditional model without it, item i is of class i mod classes.
             stop: strings before which a text ends.
             out: also write them, to a file or folder in the modality's own format.
@@ -284,7 +303,9 @@ class Run:
         if n < 1 or batch < 1:
             raise UsageError(f"{n} samples, {batch} together", "at least 1")
         chosen = self.model.Sampling.of(options)
-        condition = self._condition(n, label)
+        condition = self._condition(n, label, prompt)
+        if isinstance(self.model.condition, Tokens):
+            prompt = None
         stops = [stop] if isinstance(stop, str) else list(stop)
         if "" in stops:
             raise UsageError("an empty stop string, before which every text ends at once", "at least one character")
@@ -339,12 +360,62 @@ class Run:
             texts[place] = text[: min(ends)] if ends else text
         return texts
 
-    def _condition(self, n: int, label: str | int | Sequence[str | int] | None) -> Tensor | None:
+    def translate(
+        self,
+        texts: str | Sequence[str],
+        *,
+        seed: int = 0,
+        batch: int = 64,
+        **options: Any,
+    ) -> list[str]:
+        """What a model of pairs writes for each text: its translation, its summary, its answer.
+
+        Args:
+            texts: what is given; one string is one text.
+            seed: of the draws, where ``temperature`` is above 0.
+            batch: how many are written together.
+            options: of the family's drawing; without ``temperature`` the most probable symbol is taken at each step.
+
+        Raises `UsageError` for a model that reads no prompts, `FormError` for a text longer than it learned from.
+        """
+        from pieria.sampling.answering import answers
+        from pieria.sampling.decoding import Decoding
+
+        given = [texts] if isinstance(texts, str) else list(texts)
+        if batch < 1:
+            raise UsageError(f"{batch} texts together", "at least 1")
+        if not isinstance(self.model.condition, Tokens) or not isinstance(self.model, Predicts):
+            raise UsageError(
+                f"{self.record['model']['family']} of {self.record['data']['name']} does not turn one text into another",
+                "a model that learned from pairs",
+                "Fit one: pieria fit PAIRS.jsonl --model transformer",
+            )
+        chosen = Decoding.of({"temperature": 0.0, **options})
+        if not given:
+            return []
+        with torch.inference_mode():
+            made = answers(self.model, self.model.condition, self._prompts(given), chosen, seed=seed, batch=batch)
+        return [str(text) for text in self.modality.decode(made)]
+
+    def _prompts(self, texts: Sequence[str]) -> Tensor:
+        if not isinstance(self.modality, Asks):
+            raise UsageError(f"a prompt for a model of {self.modality.name}", "a model of texts", "Leave it out")
+        return self.modality.prompts(texts).to(self.device)
+
+    def _condition(self, n: int, label: str | int | Sequence[str | int] | None, prompt: str | None) -> Tensor | None:
         form = self.model.condition
+        if label is not None and not isinstance(form, Label):
+            raise UsageError(f"label {label!r} for a model without classes", "no label", "Fit with --condition label")
         if form is None:
-            if label is not None:
-                raise UsageError(f"label {label!r} for a model without classes", "no label", "Fit with --condition label")
             return None
+        if isinstance(form, Tokens):
+            if prompt is None:
+                raise UsageError(
+                    "no prompt was given",
+                    "a text: this model writes what answers to it",
+                    "Use --prompt TEXT, or 'pieria translate RUN FILE' for many",
+                )
+            return self._prompts([prompt]).expand(n, -1)
         assert isinstance(form, Label)
         if label is None:
             return torch.arange(n, device=self.device) % len(form.classes)
@@ -368,6 +439,14 @@ class Run:
             collection = self.modality.read(Path(what).expanduser(), column)
         elif isinstance(what, str | Path):
             raise DataError(f"{what} does not exist", "a file, a folder, or a list of artifacts", "Check the path")
+        elif isinstance(self.model.condition, Tokens):
+            if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in what):
+                raise UsageError(
+                    "texts without their prompts",
+                    "pairs: (prompt, completion)",
+                    "Score [(prompt, completion), …], or a file",
+                )
+            collection = Collection([pair[1] for pair in what], prompts=[pair[0] for pair in what])
         else:
             collection = Collection(list(what))
         try:
@@ -418,9 +497,23 @@ class Run:
             log=self.log(),
             previews=self.previews(),
             seed=seed,
+            condition=self._some_condition(),
         )
         write_atomically(self.path / "report.html", html)
         return self.path / "report.html"
+
+    def _some_condition(self) -> Tensor | None:
+        """What one sample is drawn under where it is explained: the first class, or the first held-out prompt."""
+        if self.model.condition is None:
+            return None
+        if isinstance(self.model.condition, Tokens):
+            try:
+                dataset = self.dataset()
+            except DataError:
+                return None  # the run may have been moved to where its data are not
+            prompts = dataset.examples("validation" if "validation" in dataset.parts else "train").batch([0]).condition
+            return None if prompts is None else prompts.to(self.device)
+        return torch.zeros(1, dtype=torch.int64, device=self.device)
 
     def cost(self) -> dict[str, Any]:
         """What learning took: seconds, joules (``source`` says how they were told) and grams of CO2 equivalent."""

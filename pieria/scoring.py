@@ -144,7 +144,10 @@ def _batches(model: Model, examples: Examples) -> Iterator[Batch]:
     device = device_of(model)
     for batch in examples.sweep(TOGETHER, context=reach):
         if model.condition is not None and batch.condition is None:
-            raise UsageError("items without labels for a conditional model", "the class of each item", "Give a labelled set")
+            asked = "prompt" if isinstance(model.condition, Tokens) else "label"
+            raise UsageError(
+                f"items without a {asked} for a conditional model", f"the {asked} of each item", f"Give a set with {asked}s"
+            )
         given = batch if model.condition is not None else replace(batch, condition=None)
         yield given.to(device)
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pieria.cli.output import As, AsJson, Column, print_json, print_table
+from pieria.cli.output import As, AsJson, Column, To, print_json, print_table
 
 
 def data(
@@ -13,6 +13,7 @@ def data(
     ] = None,
     as_: As = None,
     column: Column = None,
+    to: To = None,
     json: AsJson = False,
 ) -> None:
     """List the data sets that come by name, or look into one, or into a file or folder of yours.
@@ -38,7 +39,7 @@ def data(
         return
     from pieria.modalities.opening import look
 
-    facts = look(name, as_=as_, column=column)
+    facts = look(name, as_=as_, column=column, to=to)
     if json:
         print_json(facts)
     else:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pieria.cli.output import As, AsJson, Column, Device, DryRun, Seed, Set, Time, pairs, print_json, say
+from pieria.cli.output import As, AsJson, Column, Device, DryRun, Seed, Set, Time, To, pairs, print_json, say
 from pieria.errors import UsageError
 
 
@@ -17,6 +17,7 @@ def fit(
     as_: As = None,
     column: Column = None,
     form: Annotated[str | None, typer.Option("--form", help="Where the data offer several forms: tokens or grid.")] = None,
+    to: To = None,
     target: Annotated[
         str | None,
         typer.Option("--target", help="A column to be told from texts: the model is a discriminative one."),
@@ -31,7 +32,7 @@ def fit(
     epochs: Annotated[float | None, typer.Option("--epochs", help="A budget of passes over the data.")] = None,
     time: Time = None,
     set_: Set = None,
-    condition: Annotated[str | None, typer.Option("--condition", help="Learn conditionally: label.")] = None,
+    condition: Annotated[str | None, typer.Option("--condition", help="Learn conditionally: label, or prompt.")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Go on with a run that was stopped.")] = None,
     start_from: Annotated[Path | None, typer.Option("--start-from", help="Begin with the weights of another run.")] = None,
     licence: Annotated[
@@ -49,7 +50,7 @@ def fit(
     """Learn a model from data; the run that it leaves behind can be sampled, scored, evaluated, explained and audited.
 
     Examples:  pieria fit digits --model vae --time 60s  ·  pieria fit novel.txt --model gpt --steps 2000  ·
-    pieria fit --resume runs/0001-vae-digits
+    pieria fit train.en --to train.de --model transformer  ·  pieria fit --resume runs/0001-vae-digits
     """
     if resume is None and (data is None or (model is None and target is None)):
         raise UsageError(
@@ -69,6 +70,7 @@ def fit(
         as_=as_,
         column=column,
         form=form,
+        to=to,
         target=target,
         preset=preset,
         out=out,

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from pieria.cli import data, draw, explain, fit, judge, models
+from pieria.cli import data, draw, explain, fit, judge, models, translate
 from pieria.errors import PieriaError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ for verb in (
     fit.fit,
     draw.sample,
     draw.score,
+    translate.translate,
     judge.evaluate,
     judge.compare,
     judge.mix,

@@ -23,6 +23,10 @@ As = Annotated[
     str | None, typer.Option("--as", help="What the data are: text, image, table or series. Found when not given.")
 ]
 Column = Annotated[str | None, typer.Option("--column", help="The column to read, where the data have several.")]
+To = Annotated[
+    str | None,
+    typer.Option("--to", help="The other side of pairs: a file whose line i belongs to line i of DATA."),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(

@@ -11,7 +11,7 @@ from torch import Tensor
 from pieria.data.batch import mask_after_end
 from pieria.data.examples import Examples, StreamExamples
 from pieria.errors import DataError, FormError, UsageError, unknown
-from pieria.evaluation import curves, grids, rows, targets, tokens
+from pieria.evaluation import curves, grids, pairs, rows, targets, tokens
 from pieria.evaluation.baselines import Baseline, cheap
 from pieria.evaluation.classifier import two_sample
 from pieria.evaluation.comparison import Comparison, Drawn, as_learned, draw, held_out, random_items
@@ -79,7 +79,9 @@ def evaluate(
         read_as = f"{dataset.fingerprint} {dataset.modality.settings!r}" if dataset.fingerprint else ""
         baseline = cheap(form, training, read_as)
     own, details = _own_figures(model, dataset, training, held, comparison, baseline, split, seed)
-    card.figures += [*own, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, seed)]
+    answered, said = pairs.figures(model, dataset, held, split)
+    card.words += said
+    card.figures += [*own, *answered, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, seed)]
     _leave_out_bare(card, baseline)
     card.words += _against_baseline(card, baseline)
     card.about = {
@@ -97,7 +99,9 @@ def evaluate(
 def default_count(form: Form, held: Examples) -> int:
     """How many samples a scorecard takes, so that all forms take some seconds."""
     if isinstance(form, Tokens):
-        return int(np.clip(32_000 // form.length, 64, 500))
+        most = int(np.clip(32_000 // form.length, 64, 500))
+        # answers to the same prompt are alike: each prompt is asked once
+        return min(most, max(8, len(held))) if isinstance(held.condition, Tokens) else most
     if isinstance(form, Curve):
         return 200
     large = isinstance(form, Grid) and form.height * form.width > 64 * 64

@@ -123,11 +123,13 @@ def figures(
     other = likelihood(baseline, without_condition(held), most) if baseline is not None else None
     low, high = own.interval()
     symbols = int(own.symbols.sum())
+    # the probability of an answer is not that of a text: figures of different meaning have different names
+    given = " given the prompt" if isinstance(model.condition, Tokens) else ""
     tokenisation = modality.tokenisation if isinstance(modality, Spelled) else "the modality's own symbols"
 
     def figure(name: str, unit: str, convert: Callable[[float], float], count: int) -> Figure:
         return Figure(
-            likelihood_name(name, kind),
+            likelihood_name(name + given, kind),
             convert(own.per_symbol),
             unit,
             kind,

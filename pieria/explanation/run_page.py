@@ -12,9 +12,9 @@ from pieria.explanation import family as families
 from pieria.explanation import glossary
 from pieria.explanation.page import Line, Page, chart, escape, film, paragraphs, picture, table, texts
 from pieria.explanation.tracing import enlarged, frames
-from pieria.forms import Grid, Label
+from pieria.forms import Grid, Label, Tokens
 from pieria.modalities.contract import Modality
-from pieria.models.contract import Decodes, Explains, Model, device_of, learned_numbers
+from pieria.models.contract import Decodes, Explains, Model, learned_numbers
 from pieria.noise import ItemNoise
 
 if TYPE_CHECKING:
@@ -32,17 +32,19 @@ def run_page(
     log: Sequence[Mapping[str, Any]],
     previews: Sequence[Path],
     seed: int = 0,
+    condition: Tensor | None = None,
 ) -> str:
     """The HTML of a run's page.
 
-    ``record`` is its ``run.json``, ``log`` its lines, ``previews`` the pictures or texts drawn while it learned, in order.
+    ``record`` is its ``run.json``, ``log`` its lines, ``previews`` the pictures or texts drawn while it learned, in order;
+    ``condition`` is what the traced sample is drawn under, for a model that has one.
     """
     described = families.page(record["model"]["family"])
     about = dict(described.sections())
     page = Page(title=title, lead=described.family.summary, facts=_facts(record, model))
     page.add("The idea", paragraphs(*described.family.idea.partition("\n\n")[2].split("\n\n")))
     page.add("Training", training_charts(log), _film_of_training(previews))
-    page.add("From noise to artifact", _trace(model, modality, seed))
+    page.add("From noise to artifact", _trace(model, modality, seed, condition))
     page.add("Latent space", _latent(model, modality, seed))
     page.add("The loss", "".join(paragraphs(line) for line in about.get("Loss", "").split("\n")))
     page.add("Hyperparameters", table(["name", "value", "meaning"], _settings(record, described), numbers=False))
@@ -110,17 +112,15 @@ def shown_text(path: Path) -> str:
     return "\n".join(lines)
 
 
-def _trace(model: Model, modality: Modality, seed: int) -> str:
-    if not isinstance(model, Explains):
+def _trace(model: Model, modality: Modality, seed: int, condition: Tensor | None) -> str:
+    if not isinstance(model, Explains) or (model.condition is not None and condition is None):
         return ""
     with torch.inference_mode():
-        steps = list(model.trace(model.Sampling(), ItemNoise(seed, 1), _some_condition(model)))
+        steps = list(model.trace(model.Sampling(), ItemNoise(seed, 1), condition))
     lead = paragraphs("One sample, step by step, as the model of this run makes it. The last frame is the sample itself.")
+    if isinstance(model.condition, Tokens) and condition is not None:
+        lead += paragraphs(f"What it answers to: {modality.decode(condition)[0]}")
     return lead + film(frames(steps, modality), "trace-film")
-
-
-def _some_condition(model: Model) -> Tensor | None:
-    return None if model.condition is None else torch.zeros(1, dtype=torch.int64, device=device_of(model))
 
 
 def _latent(model: Model, modality: Modality, seed: int, side: int = 8) -> str:

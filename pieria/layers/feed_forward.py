@@ -5,6 +5,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pieria.layers.dropout import Dropout
+
 Bend = Literal["relu", "gelu", "swiglu"]
 
 
@@ -18,7 +20,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.bend = bend
         self.enter = nn.Linear(width, inner * (2 if bend == "swiglu" else 1), bias=bias)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.leave = nn.Linear(inner, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from pieria.data.texts import AnyText, LargeText, opened, read_text
 from pieria.errors import DataError, UsageError
@@ -205,6 +205,26 @@ def _paired(path: Path, found: list[tuple[str, str]], asked: Asked, pairs: Pairs
         return Collection(["\n".join(pair) for pair in whole], findings=findings)
     findings.append("each completion is learned given its prompt")
     return Collection([b for _, b in whole], prompts=[a for a, _ in whole], findings=findings)
+
+
+def prompts_in(path: Path | None, piped: IO[str], encoding: str = "utf-8") -> list[str]:
+    """One prompt a line of a file, or of what is ``piped`` in without one; of ``.jsonl`` the prompt of each record."""
+    if path is None:
+        return [line.strip() for line in piped.read().removesuffix("\n").split("\n")]
+    if not path.is_file():
+        raise DataError(f"{path} is not a file", "a file with one text a line, or - for standard input", "Check the path")
+    if suffix_of(path) not in RECORDS:
+        text, _ = read_text(path, encoding)
+        if isinstance(text, LargeText):
+            raise DataError(f"{path} has {len(text):,} bytes", "texts that fit into memory", "Cut it into parts")
+        return [line.strip() for line in text.removesuffix("\n").split("\n")]
+    found = []
+    for number, record in _each_record(path, encoding):
+        said = record if isinstance(record, str) else record.get("prompt") if isinstance(record, dict) else None
+        if not isinstance(said, str):
+            raise DataError(f"{path}, line {number:,} has no prompt", '{"prompt": "…"}, or a string', "Complete the line")
+        found.append(said.strip())
+    return found
 
 
 # ---- records ---------------------------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ class Dataset:
 
     @property
     def condition(self) -> Form | None:
-        """What an item may be conditioned on: its prompt, where that is kept apart, or its label, where there are classes."""
+        """What an item may be conditioned on: its prompt, where that is kept apart, or else its label."""
         train = self.parts["train"]
         if train.prompts is not None and isinstance(self.modality, Prompts):
             return self.modality.prompt_form
@@ -255,7 +255,9 @@ def _other_side(named: Mapping[str, Path], other: Path) -> dict[str, Path]:
     found = _parts_by_name(_inside(other)) if other.is_dir() else {}
     if set(found) != set(named):
         raise DataError(
-            f"{other} holds {', '.join(found) or 'no parts'}", f"{', '.join(named)}, as the other side", "Name two folders alike"
+            f"{other} holds {', '.join(found) or 'no parts'}",
+            f"{', '.join(named)}, as the other side",
+            "Name two folders alike",
         )
     return found
 

@@ -268,7 +268,7 @@ class Text(Modality):
         return _tensor(padded)
 
     def examples(self, collection: Collection, *, training: bool = False) -> "Examples":
-        """A stream as windows, from memory or from a memory-mapped file; items one by one, their prompts (or labels) as condition.
+        """A stream as windows, from memory or from a memory-mapped file; items one by one, with their prompts or labels.
 
         Items longer than the form are cut to unfinished prefixes, and ``collection.findings`` says how many.
         """

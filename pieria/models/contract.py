@@ -224,8 +224,20 @@ class Predicts(ScoresSymbols, Protocol):
         """Read ``tokens`` (long ``[batch, k]``); return the log-odds ``[batch, vocabulary]`` of what comes next, and the
         new state. Equal to ``logits`` of everything read so far, at its last row.
 
-        The given ``state`` is used up: its memory may be part of the new one. A caller that needs it again, such as a beam
-        search, makes a ``copy.deepcopy`` of it first.
+        The given ``state`` is used up: its memory may be part of the new one. A caller that needs it again makes a
+        ``copy.deepcopy`` of it first; one that goes on with some items, or some of them twice, such as a beam search, asks
+        ``sampling.states.reordered``, which reads states whose tensors have the items in front (see `Reorders`).
+        """
+
+
+@runtime_checkable
+class Reorders(Predicts, Protocol):
+    """Predicts with a state whose items only the family can find, since they are not in front of every tensor."""
+
+    def reorder(self, state: Any, rows: Tensor) -> Any:
+        """The state of the items ``rows`` (long ``[m]``; an item may be left out, or taken several times).
+
+        The given ``state`` is used up, as in ``step``.
         """
 
 

@@ -340,6 +340,20 @@ class GPT(Model):
         empty = self.symbol.weight.new_empty
         return Cache(empty(shape), empty(shape), self._label(condition), [layer.bound() for layer in self.each_layer()])
 
+    def reorder(self, state: Cache, rows: Tensor) -> Cache:
+        """The window of the items ``rows``; the memory is kept where their number is the same."""
+        used, same = slice(0, state.used), len(rows) == state.keys.shape[1]
+        for name in ("keys", "values"):
+            whole: Tensor = getattr(state, name)
+            picked = whole[:, :, :, used].index_select(1, rows)
+            if not same:
+                whole = whole.new_empty(whole.shape[0], len(rows), *whole.shape[2:])
+            whole[:, :, :, used] = picked
+            setattr(state, name, whole)
+        state.label = None if state.label is None else state.label.index_select(0, rows)
+        state.symbols = [torch.cat(state.symbols, dim=1).index_select(0, rows)] if state.symbols else []
+        return state
+
     @torch.no_grad()
     def step(self, tokens: Tensor, state: Cache) -> tuple[Tensor, Cache]:
         """Read ``tokens`` ``[batch, k]``; the log-odds ``[batch, vocabulary]`` of what comes next. ``state`` is used up."""

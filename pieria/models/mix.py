@@ -27,6 +27,7 @@ from pieria.models.contract import Explains, Model, Predicts, ScoresSymbols, Sta
 from pieria.models.weights import build, describe
 from pieria.noise import Noise
 from pieria.sampling.decoding import Decoding, generate, trace_symbols
+from pieria.sampling.states import reordered
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
 
@@ -176,6 +177,10 @@ class MixOfSymbols(Mix):
         """Let every part read ``tokens``; the mixed log-odds of what comes next."""
         return self.blend.step(tokens, state)
 
+    def reorder(self, state: list[Any], rows: Tensor) -> list[Any]:
+        """Each part's state of the items ``rows``."""
+        return self.blend.reorder(state, rows)
+
     def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
         """Symbols are drawn one by one from the mixed law."""
         assert isinstance(options, Decoding)
@@ -290,6 +295,10 @@ class BlendOfSymbols(Blend):
         """Let every part read ``tokens``; the mixed log-odds of what comes next."""
         read = [part.step(tokens, kept) for part, kept in zip(self.models(), state, strict=True)]
         return self.mixed([_law(logits) for logits, _ in read]), [kept for _, kept in read]
+
+    def reorder(self, state: list[Any], rows: Tensor) -> list[Any]:
+        """Each part's state of the items ``rows``."""
+        return [reordered(part, kept, rows) for part, kept in zip(self.models(), state, strict=True)]
 
 
 class _Share(Noise):

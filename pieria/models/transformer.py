@@ -30,6 +30,7 @@ from pieria.errors import FormError, UsageError
 from pieria.forms import Form, Tokens
 from pieria.layers.attention import Attention, rotary_table
 from pieria.layers.cross_attention import CrossAttention, among_real
+from pieria.layers.dropout import Dropout
 from pieria.layers.feed_forward import Bend, FeedForward
 from pieria.layers.norms import NormName, norm
 from pieria.layers.precision import Precision, products
@@ -56,7 +57,9 @@ class TransformerSettings(AnySettings):
     activation: Bend = Field("gelu", description="what bends in the small network")
     unit_queries: bool = Field(False, description="normalise queries and keys, which bounds how sharply a place can look")
     bias: bool = Field(False, description="biases in linear layers and normalisations")
-    tied: bool = Field(True, description="the completion's vectors are also the output's and, of one vocabulary, the source's")
+    tied: bool = Field(
+        True, description="the completion's vectors are also the output's and, of one vocabulary, the source's"
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="share of features left out at random in training")
     smoothing: float = Field(
         0.1, ge=0, lt=1, description="label smoothing: the share of each symbol that is learned as any symbol"
@@ -99,7 +102,7 @@ class EncoderLayer(nn.Module):
     def __init__(self, settings: TransformerSettings) -> None:
         super().__init__()
         self.norms, self.look, self.think = settings.norms(2), settings.look(causal=False), settings.think()
-        self.drop = nn.Dropout(settings.dropout)
+        self.drop = Dropout(settings.dropout)
 
     def forward(self, x: Tensor, real: Tensor, table: Tensor | None) -> Tensor:
         """``[batch, source, width]`` to the same shape; ``real`` ``[batch, source]``."""
@@ -114,7 +117,7 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.norms, self.look, self.think = settings.norms(3), settings.look(causal=True), settings.think()
         self.ask = CrossAttention(settings.width, settings.heads, bias=settings.bias, unit_queries=settings.unit_queries)
-        self.drop = nn.Dropout(settings.dropout)
+        self.drop = Dropout(settings.dropout)
 
     def forward(self, x: Tensor, pairs: tuple[Tensor, Tensor], real: Tensor, table: Tensor | None) -> Tensor:
         """``[batch, time, width]`` to the same shape; ``pairs`` are the source's keys and values."""
@@ -132,10 +135,6 @@ class Source:
 
     pairs: list[tuple[Tensor, Tensor]]
     real: Tensor
-
-    def rows(self, rows: Tensor) -> "Source":
-        """That of some items."""
-        return Source([(keys[rows], values[rows]) for keys, values in self.pairs], self.real[rows])
 
 
 @dataclass
@@ -156,10 +155,6 @@ class Cache:
     def __deepcopy__(self, memo: object) -> "Cache":
         """What was written is copied; the source, which reading does not change, is shared."""
         return replace(self, keys=self.keys.clone(), values=self.values.clone())
-
-    def rows(self, rows: Tensor) -> "Cache":
-        """The state of some items, in this order: what a beam search goes on with."""
-        return replace(self, source=self.source.rows(rows), keys=self.keys[:, rows], values=self.values[:, rows])
 
 
 class Transformer(Model):
@@ -211,16 +206,14 @@ class Transformer(Model):
         learned = settings.positions == "learned"
         self.place = nn.Embedding(self.form.length, width) if learned else None
         self.source_place = nn.Embedding(source.length, width) if learned else None
-        self.drop = nn.Dropout(settings.dropout)
+        self.drop = Dropout(settings.dropout)
         self.encoder = nn.ModuleList(EncoderLayer(settings) for _ in range(settings.layers))
         self.decoder = nn.ModuleList(DecoderLayer(settings) for _ in range(settings.decoder_layers or settings.layers))
         self.read, self.last = settings.norms(2)
         self.odds = None if settings.tied else nn.Linear(width, self.form.vocabulary, bias=False)
         # functions of the settings, so not saved
         rotary = settings.positions == "rotary"
-        self.register_buffer(
-            "table", rotary_table(longest, width // settings.heads) if rotary else None, persistent=False
-        )
+        self.register_buffer("table", rotary_table(longest, width // settings.heads) if rotary else None, persistent=False)
         waves = sinusoids(longest, width) if settings.positions == "sinusoidal" else None
         self.register_buffer("waves", waves, persistent=False)
         self._initialise()
@@ -258,7 +251,9 @@ class Transformer(Model):
     def encode_source(self, condition: Tensor | None) -> Source:
         """Read the sources (long ``[batch, source]``) once: what the decoder looks at, without padding that all share."""
         if condition is None:
-            raise UsageError("no prompt was given", "one for each item: this model writes what answers to it", "Use --prompt")
+            raise UsageError(
+                "no prompt was given", "one for each item: this model writes what answers to it", "Use --prompt"
+            )
         if not self.training:  # on a GPU the check waits for the device, which every step of training would notice
             check(self.condition, condition, "the prompts")
         if condition.shape[1] > self.condition.length:
@@ -320,7 +315,7 @@ class Transformer(Model):
         return [Phase("completion", "all", self.loss)]
 
     def loss(self, batch: Batch, noise: Noise) -> Losses:
-        """Cross-entropy of the completion's next symbol, given the prompt and what stands before it; with label smoothing."""
+        """Cross-entropy of the completion's next symbol given the prompt and what stands before it, with label smoothing."""
         del noise
         mask = mask_after_end(batch.x, self.form.end) if batch.mask is None else batch.mask
         longest = int(mask.sum(dim=1).max())  # the rest is padding in all of them
@@ -369,10 +364,20 @@ class Transformer(Model):
         empty = self.symbol.weight.new_empty
         return Cache(source, empty(shape), empty(shape))
 
+    def reorder(self, state: Cache, rows: Tensor) -> Cache:
+        """The state of the items ``rows`` (long ``[m]``), which may be left out or taken several times."""
+        source = Source([(keys[rows], values[rows]) for keys, values in state.source.pairs], state.source.real[rows])
+        kept = []
+        for whole in (state.keys, state.values):
+            room = whole.new_empty(whole.shape[0], len(rows), *whole.shape[2:])
+            room[:, :, :, : state.used] = whole[:, rows, :, : state.used]
+            kept.append(room)
+        return Cache(source, kept[0], kept[1], state.used)
+
     @torch.no_grad()
     def step(self, tokens: Tensor, state: Cache) -> tuple[Tensor, Cache]:
         """Read ``tokens`` ``[batch, k]``; the log-odds ``[batch, vocabulary]`` of what comes next. ``state`` is used up."""
-        n, k = tokens.shape
+        k = tokens.shape[1]
         first, stop = state.used, state.used + k
         if not k:
             raise UsageError("no symbols to read", "at least one", "Give form.begin where nothing stands before")

@@ -90,14 +90,12 @@ class Growth:
         prompt: Tensor | None = None,
         condition: Tensor | None = None,
     ) -> None:
-        form = model.form
-        if not isinstance(form, Tokens):
-            raise FormError(f"a model of {form.kind}", "one of tokens, to be drawn symbol by symbol")
+        form = tokens_of(model)
         if len(noise) != n:
             raise UsageError(f"noise for {len(noise)} items", f"noise for {n}", "Make it with ItemNoise(seed, n)")
         self.model, self.options, self.noise, self.form = model, options, noise, form
-        given = _prompt(form, prompt, n)
-        self.length = _length(form, given.shape[1], options.length)
+        given = prompt_rows(form, prompt, n)
+        self.length = room(form, given.shape[1], options.length)
         self.device = given.device
         if isinstance(model, nn.Module):
             self.device = next((p.device for p in [*model.parameters(), *model.buffers()]), self.device)
@@ -106,9 +104,8 @@ class Growth:
         if options.repetition_penalty != 1:
             self.seen = torch.zeros(n, form.vocabulary, dtype=torch.bool, device=self.device)
             self.seen.scatter_(1, given, True)
-        read = torch.cat([given.new_full((n, 1), form.begin), given], dim=1)[:, -max(1, model.reach) :]
-        self.read_first = read
-        self.logits, self.state = model.step(read, model.start(n, condition))
+        self.read_first = first_read(model, given)
+        self.logits, self.state = model.step(self.read_first, model.start(n, condition))
         self.uniforms = torch.empty(0)
         self.made = 0
         self.last = torch.empty(0, dtype=torch.int64)
@@ -285,7 +282,21 @@ def at_rest(model: object) -> Iterator[None]:
             model.train()
 
 
-def _prompt(form: Tokens, prompt: Tensor | None, n: int) -> Tensor:
+def tokens_of(model: PredictsTokens) -> Tokens:
+    """The model's form; `FormError` if it is not one of tokens."""
+    if not isinstance(model.form, Tokens):
+        raise FormError(f"a model of {model.form.kind}", "one of tokens, to be drawn symbol by symbol")
+    return model.form
+
+
+def first_read(model: PredictsTokens, given: Tensor) -> Tensor:
+    """What is read before the first new symbol, long ``[n, ≤ reach]``: ``begin`` and the prompt ``given`` ``[n, time]``."""
+    begin = given.new_full((len(given), 1), tokens_of(model).begin)
+    return torch.cat([begin, given], dim=1)[:, -max(1, model.reach) :]
+
+
+def prompt_rows(form: Tokens, prompt: Tensor | None, n: int) -> Tensor:
+    """One prompt a row, long ``[n, time]``, from none, one for all, or one each."""
     if prompt is None or prompt.numel() == 0:
         return torch.empty(n, 0, dtype=torch.int64)
     rows = prompt.expand(n, -1) if prompt.dim() == 1 else prompt
@@ -295,7 +306,7 @@ def _prompt(form: Tokens, prompt: Tensor | None, n: int) -> Tensor:
     return rows
 
 
-def _length(form: Tokens, given: int, length: int | None) -> int:
+def room(form: Tokens, given: int, length: int | None) -> int:
     """How many symbols to make: in a stream any number, in an item what its length leaves after the prompt."""
     if form.end is None:
         return length or form.length

@@ -160,7 +160,9 @@ def _tokens_prompted() -> Case:
     _, other, _ = _items_of_chain(0.05)
     # prompts of other symbols and of different length, so that one of them is padded
     asked = Tokens(vocabulary=6, length=5, end=5)
-    return _discrete("tokens with a prompt", form, items, [one, other], (asked, torch.tensor([[0, 4, 2, 1, 5], [3, 2, 5, 5, 5]])))
+    return _discrete(
+        "tokens with a prompt", form, items, [one, other], (asked, torch.tensor([[0, 4, 2, 1, 5], [3, 2, 5, 5, 5]]))
+    )
 
 
 def _stream() -> Case:
