@@ -26,7 +26,10 @@ from pieria.training.processes import Processes, choose_device
 from pieria.training.workspace import Workspace
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pieria.evaluation import Scorecard
+    from pieria.filling import Filled
     from pieria.modalities.opening import Dataset
     from pieria.scoring import ScoreCard
 
@@ -455,6 +458,48 @@ class Run:
         except DataError:
             held = None  # the run may have been moved to where its data are not
         return score(self.model, self.modality, collection, held, symbols=tokens)
+
+    def fill(self, texts: str | Sequence[str], *, top: int = 5, seed: int = 0, **options: Any) -> "list[Filled]":
+        """Fill the gaps of texts, written [MASK] or ___, with what is most probable there.
+
+        Args:
+            texts: one string is one text.
+            top: how many alternatives are told of each gap, with their probabilities.
+            seed: of the draws, where ``temperature`` is above 0.
+            options: of the family's drawing; without any, the places that the model is surest of come first
+                (order=confidence), each filled with the most probable symbol (temperature=0).
+
+        Raises `UsageError` for a model that does not fill, and for a text without a gap.
+        """
+        from pieria import filling
+
+        if top < 1:
+            raise UsageError(f"{top} alternatives", "at least 1")
+        given = [texts] if isinstance(texts, str) else list(texts)
+        known = self.model.Sampling.model_fields
+        chosen = {name: value for name, value in (("order", "confidence"), ("temperature", 0.0)) if name in known}
+        asked = self.model.Sampling.of({**chosen, **options})
+        return filling.fill(self.model, self.modality, given, asked, top=top, seed=seed)
+
+    def embed(self, texts: str | Sequence[str], *, batch: int = 64) -> "np.ndarray":
+        """A vector for each text, float32 ``[text, features]``; of a text that is too long its beginning is read.
+
+        Raises `UsageError` for a model that has no such vectors.
+        """
+        from pieria import filling
+
+        return filling.embedded(self.model, self.modality, [texts] if isinstance(texts, str) else list(texts), batch)
+
+    def predict(self, texts: str | Sequence[str], *, batch: int = 64) -> list[dict[str, Any]]:
+        """What a discriminative model says of each text.
+
+        Of classes ``{"target": name, "probabilities": {name: p, …}}``; of a number ``{"target": mean, "deviation": …}``.
+
+        Raises `UsageError` for a model that is not discriminative.
+        """
+        from pieria import filling
+
+        return filling.predicted(self.model, self.modality, [texts] if isinstance(texts, str) else list(texts), batch)
 
     def evaluate(self, split: str = "test", *, count: int | None = None, seed: int = 0) -> "Scorecard":
         """How good it is: every figure with unit, direction, reference set, count and seed; kept as ``scorecard.json``."""

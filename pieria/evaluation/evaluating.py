@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pieria.modalities.opening import Dataset
 
 MOST_SYMBOLS = 300_000
+MOST_MASKED = 20_000  # of a pseudo-likelihood, which reads the whole text once for each of its symbols
 LEARNED_FROM = (
     "These figures are taken on the training data themselves: they say how well it fits them, and nothing about new data "
     "or copies."
@@ -77,7 +78,7 @@ def evaluate(
     if not isinstance(form, Curve) and isinstance(model, Scores) and model.likelihood != "none":
         # the same data read with other settings are other items, even where their form is the same
         read_as = f"{dataset.fingerprint} {dataset.modality.settings!r}" if dataset.fingerprint else ""
-        baseline = cheap(form, training, read_as)
+        baseline = cheap(form, training, read_as, model.likelihood)
     own, details = _own_figures(model, dataset, training, held, comparison, baseline, split, seed)
     answered, said = pairs.figures(model, dataset, held, split)
     card.words += said
@@ -167,7 +168,8 @@ def _own_figures(
 ) -> tuple[list[Figure], dict[str, Any]]:
     """The figures that only this form has."""
     if isinstance(comparison, tokens.TokensComparison):
-        found = tokens.figures(model, held, dataset.modality, baseline.model, split, MOST_SYMBOLS)
+        most = MOST_MASKED if model.likelihood == "pseudo" else MOST_SYMBOLS
+        found = tokens.figures(model, held, dataset.modality, baseline.model, split, most)
         return [comparison.run_figure(split), *found], {}
     if isinstance(comparison, grids.GridComparison):
         return [*grids.figures(model, held, baseline.model, split), *comparison.figures(split)], {}

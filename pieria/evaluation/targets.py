@@ -1,8 +1,8 @@
 """Figures of a discriminative model: how often, or how nearly, it tells the target of a text; beside counts of words.
 
-The baseline of classes is NB-SVM: a linear support vector machine on which words and pairs of words a text has, each weighted
-by how much more often it stands in one class than in the others (Wang & Manning 2012, *Baselines and bigrams*); that of numbers
-a ridge regression on the same counts. Both take seconds, and on short texts they are hard to beat.
+The baseline of classes is NB-SVM: a linear support vector machine on which words and pairs of words a text has, each
+weighted by how much more often it stands in one class than in the others (Wang & Manning 2012, *Baselines and bigrams*);
+that of numbers is a ridge regression on the same counts. Both take seconds, and on short texts they are hard to beat.
 """
 
 import warnings
@@ -59,11 +59,15 @@ def scorecard(model: Model, dataset: "Dataset", *, split: str, seed: int, cost: 
     if cost.get("joules") is not None:
         note = f"energy: {cost.get('source', 'source not stated')}"
         figures.append(Figure("training energy", float(cost["joules"]), "J", note=note))
-    words.append("This model is discriminative: these figures are of targets given texts, and none says how probable a text is.")
+    words.append(
+        "This model is discriminative: these figures are of targets given texts, and none says how probable a text is."
+    )
     if split == "train":
         words.append("They are taken on the training data themselves, and say nothing about new texts.")
     said = {"data": dataset.name, "split": split, "form": "row", "family": type(model).__name__, "seed": seed}
-    return Scorecard(figures, words, neural=True, about={**said, "baseline": NAMES["classes" if classes else "numbers"], **about})
+    return Scorecard(
+        figures, words, neural=True, about={**said, "baseline": NAMES["classes" if classes else "numbers"], **about}
+    )
 
 
 def judged(model: Model, examples: Examples) -> np.ndarray:
@@ -124,8 +128,8 @@ def _of_classes(
         words.append("Confusion, what each class was told to be: " + "; ".join(rows) + ".")
     both = int((right & (other == truth)).sum())
     words.append(
-        f"Of {count:,} texts both are right on {both:,}, only the network on {int(right.sum()) - both:,}, only the baseline on "
-        f"{int((other == truth).sum()) - both:,}."
+        f"Of {count:,} texts both are right on {both:,}, only the network on {int(right.sum()) - both:,}, only the baseline "
+        f"on {int((other == truth).sum()) - both:,}."
     )
     return figures, words, {"classes": list(classes), "confusion": confusion.tolist()}
 
@@ -207,7 +211,9 @@ def _ridge(texts: Sequence[str], targets: np.ndarray, asked: Sequence[str]) -> n
 
     counter = TfidfVectorizer(ngram_range=(1, 2), token_pattern=WORD, sublinear_tf=True)
     seen = counter.fit_transform(texts)
-    found: np.ndarray = Ridge(alpha=1.0, solver="sparse_cg", random_state=0).fit(seen, targets).predict(counter.transform(asked))
+    found: np.ndarray = (
+        Ridge(alpha=1.0, solver="sparse_cg", random_state=0).fit(seen, targets).predict(counter.transform(asked))
+    )
     return found
 
 

@@ -99,8 +99,8 @@ class SelfAttention(nn.Module):
 class EncoderLayer(nn.Module):
     """Look, then think: each adds to what it read.
 
-    Norms stand after the sum, norm(x + look(x)), as in the original (Vaswani et al. 2017; BERT), or with ``norm_first`` before
-    the part, x + look(norm(x)), which is easier to train (Xiong et al. 2020, arXiv 2002.04745).
+    Norms stand after the sum, norm(x + look(x)), as in the original (Vaswani et al. 2017; BERT), or with ``norm_first``
+    before the part, x + look(norm(x)), which is easier to train (Xiong et al. 2020, arXiv 2002.04745).
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Encoder(nn.Module):
         return (cast(EncoderLayer, layer) for layer in self.layers)
 
     def forward(self, x: Tensor, packing: Packing, table: Tensor | None = None) -> Tensor:
-        """Packed ``[real, width]`` to the same shape. ``table``: a rotary table over places, ``[2, length, 1, 2, size / 2]``."""
+        """Packed ``[real, width]`` to the same shape; ``table``: rotary, over places, ``[2, length, 1, 2, size / 2]``."""
         turn = None if table is None else table[:, packing.positions(x.device)]
         for layer in self._each():
             x = layer(x, packing, turn)

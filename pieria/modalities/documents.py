@@ -311,7 +311,9 @@ def rows_of(path: Path, encoding: str = "utf-8") -> list[dict[str, Any]]:
     Raises `DataError` for a file that is not there, is no such table, or is damaged.
     """
     if not path.is_file() or suffix_of(path) not in (*TABLES, *RECORDS):
-        raise DataError(f"{path} is not a table", f"a file that ends with {', '.join((*TABLES, *RECORDS))}", "Check the path")
+        raise DataError(
+            f"{path} is not a table", f"a file that ends with {', '.join((*TABLES, *RECORDS))}", "Check the path"
+        )
     if suffix_of(path) in RECORDS:
         return [record for _, record in _each_record(path, encoding) if isinstance(record, dict)]
     try:

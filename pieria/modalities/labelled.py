@@ -1,7 +1,7 @@
 """Texts with a target: a table whose one column holds a text and another what it is, a class or a number.
 
-The artifact is the target, a `Row` of one column; its text is what it is told from, kept apart as its prompt. Nothing is read
-so unless ``--target COLUMN`` asks for it: a table with texts may be meant as texts.
+The artifact is the target, a `Row` of one column; its text is what it is told from, kept apart as its prompt. Nothing is
+read so unless ``--target COLUMN`` asks for it: a table with texts may be meant as texts.
 """
 
 import json
@@ -59,7 +59,7 @@ class Labelled(Modality):
 
     @classmethod
     def over(cls, text: Modality, settings: LabelledSettings) -> Self:
-        """Texts with a target, encoded with the symbols of a text modality that has learned them; targets are to be learned."""
+        """Texts encoded with the symbols of a text modality that has learned them; their targets are still to be learned."""
         if not isinstance(text, Text):
             raise UsageError(f"a run of {text.name}", "a run of text", "Name a bert that learned from texts")
         own = text.settings.model_dump()
@@ -122,7 +122,9 @@ class Labelled(Modality):
         if kind == "number":
             if len(numbers) < len(targets):
                 odd = next(target for target in targets if _number(target) is None)
-                raise DataError(f"the target {odd!r} in {name!r} is not a number", "numbers", "Correct it, or set kind=class")
+                raise DataError(
+                    f"the target {odd!r} in {name!r} is not a number", "numbers", "Correct it, or set kind=class"
+                )
             mean = math.fsum(numbers) / len(numbers)
             deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in numbers) / len(numbers))
             self._column = Column(name, "number", scale=deviation or 1.0, shift=mean)
@@ -197,9 +199,7 @@ class Labelled(Modality):
         found = self._text.examples(texts)
         collection.findings += [line for line in texts.findings if line not in collection.findings]
         assert isinstance(found, ItemExamples)
-        return ItemExamples(
-            self.form, self.encode(collection.artifacts), condition=self.prompt_form, conditions=found.x
-        )
+        return ItemExamples(self.form, self.encode(collection.artifacts), condition=self.prompt_form, conditions=found.x)
 
     def decode(self, x: "Tensor") -> list[Any]:
         """Targets: the name of a class, or a number in its own unit; symbols (a long tensor) become the text they are of."""

@@ -6,8 +6,8 @@ filling in, comparing and sorting texts. It has no latent space to draw from.
 
 It is not a distribution over texts: it says p(x_t | all others) for each place, and such odds need not belong to any joint
 distribution. Its score is therefore a *pseudo*-likelihood, the sum of log p(x_t | all others), each place masked in turn; it
-ranks texts, and is not to be compared with an exact likelihood. To write, it fills a row of masks place by place. For that it
-must have met texts that are mostly masked, which BERT's own recipe (15 % of the places) never shows: a share ``writing``
+ranks texts, and is not to be compared with an exact likelihood. To write, it fills a row of masks place by place. For that
+it must have met texts that are mostly masked, which BERT's own recipe (15 % of the places) never shows: a share ``writing``
 of the training items has any number of places masked. To write well, choose the GPT.
 
 A mask's place is known, so how long a text is has a law of its own: the lengths met in training are counted.
@@ -230,8 +230,10 @@ class BERT(Model):
         """Be told what the symbols look like: a word begins where no letter or digit goes on, or where no ``##`` does."""
         pieces = any(string.startswith("##") for string in strings)
         begins = [not s.startswith("##") if pieces else not s[:1].isalnum() for s in strings]
-        whole = not any(begins) or all(len(s.split()) == 1 and s.strip() == s for s in strings if len(s) > 1) and not pieces
-        self.starts.copy_(torch.tensor([True] * len(begins) if whole else begins))
+        # where no symbol of several letters holds a space, symbols are whole words (or single letters, which spaces part)
+        long = [s for s in strings if len(s) > 1]
+        words = not pieces and bool(long) and all(s.strip() == s for s in long) and not any(s == " " for s in strings)
+        self.starts.copy_(torch.tensor([True] * len(begins) if words or not any(begins) else begins))
 
     def adopt(self, other: Model) -> None:
         """Begin with the weights of another `bert` of the same symbols: one of a stream has no end, which is new here.
@@ -382,7 +384,7 @@ class BERT(Model):
         return self._filled(x, masked, options, noise)
 
     def fill(self, x: Tensor, mask: Tensor, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
-        """``x`` with everything redrawn where ``mask`` is False; an item whose end is to be found gets a length that fits."""
+        """``x`` with everything redrawn where ``mask`` is False; an item whose end is not given gets a length that fits."""
         assert isinstance(options, Filling)
         check(self.form, x)
         return self._filled(x, ~mask, options, noise)

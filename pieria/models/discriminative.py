@@ -1,16 +1,18 @@
 """Discriminative model: p(y | x), a class or a number that belongs to a text; it says what a text is and cannot write one.
 
-Every other family here is generative: a distribution over things, that new ones can be drawn from. This one is a distribution
-over the *target* alone, given the text, and so has nothing to say of how probable a text is. A bidirectional encoder (the
-one of `bert`, its part) turns the text into a vector; one linear layer makes of it the odds of each class, or the mean and the
-deviation of a normal law. Learned from scratch, or (``--start-from RUN``) from a `bert` that has learned from texts without
-targets, of which there are usually many more: pre-training and fine-tuning.
+Every other family here is generative: a distribution over things, that new ones can be drawn from. This one is a
+distribution over the *target* alone, given the text, and so has nothing to say of how probable a text is. A bidirectional
+encoder (the one of `bert`, its part) turns the text into a vector; one linear layer makes of it the odds of each class,
+or the mean and the deviation of a normal law. Learned from scratch, or (``--start-from RUN``) from a `bert` that has
+learned from texts without targets, of which there are usually many more: pre-training and fine-tuning.
 
-In the contract's words the form is a row of one column, the target, and the text is the condition. "Drawing" draws a target.
-For few labels, or where words decide, a support vector machine on counts of words is the one to beat; the scorecard shows it.
+In the contract's words the form is a row of one column, the target, and the text is the condition. "Drawing" draws a
+target. For few labels, or where words decide, a support vector machine on counts of words is the one to beat; the
+scorecard shows it.
 
 Papers: Devlin et al. 2019, arXiv 1810.04805; words left out in training, Iyyer et al. 2015, *Deep unordered composition
-rivals syntactic methods for text classification*; the choice, Ng & Jordan 2001, *On discriminative vs. generative classifiers*.
+rivals syntactic methods for text classification*; the choice, Ng & Jordan 2001, *On discriminative vs. generative
+classifiers*.
 """
 
 import math
@@ -40,7 +42,9 @@ class DiscriminativeSettings(BERTSettings):
     """The encoder's settings, and how it learns from targets."""
 
     layers: int = Field(2, ge=1, description="how many times the places look at each other")
-    hide: float = Field(0.15, ge=0, lt=1, description="share of a text's symbols that are masked in training, which regularises")
+    hide: float = Field(
+        0.15, ge=0, lt=1, description="share of a text's symbols that are masked in training, which regularises"
+    )
     also_masked: float = Field(0.0, ge=0, description="weight of the masked-symbol loss beside that of the target")
     smoothing: float = Field(0.0, ge=0, lt=1, description="share of certainty that is spread over all classes in training")
     head_dropout: float = Field(0.3, ge=0, lt=1, description="share of the text's vector left out at random in training")
@@ -90,7 +94,7 @@ class Discriminative(Model):
         nn.init.zeros_(self.read_out.bias)
 
     def adopt(self, other: Model) -> None:
-        """Begin with the encoder of a `bert`, whose symbols are this one's; one of a stream lacks the end, which is new here."""
+        """Begin with the encoder of a `bert` of the same symbols; one of a stream lacks the end, which is new here."""
         assert isinstance(other, BERT)
         self.encoder.adopt(other)
 
@@ -201,7 +205,9 @@ class Discriminative(Model):
             texts = self._texts(condition, 1)
             vector = self.encoder.pooled(texts)
             count = int(mask_after_end(texts, self.condition.end).sum())
-            yield Step("vector", None, f"The encoder reads {count} symbols and makes one vector of them.", {"vector": vector})
+            yield Step(
+                "vector", None, f"The encoder reads {count} symbols and makes one vector of them.", {"vector": vector}
+            )
             law = self.judge(texts)
             what = "probability of each class" if self.classes is not None else "mean and deviation of the number"
             yield Step("law", None, f"One linear layer makes of the vector the {what}.", {what: law[0]})

@@ -36,6 +36,7 @@ class Filling(Settings):
     temperature: float = Field(1.0, ge=0, description="odds are divided by it: below 1 safer, above 1 wilder, 0 is greedy")
     top_k: int | None = Field(None, ge=1, description="choose among the so many most probable symbols only")
     top_p: float = Field(1.0, gt=0, le=1, description="choose among the most probable symbols that together have this share")
+    never: tuple[int, ...] = Field((), description="symbols that are never placed, by their numbers")
     length: int | None = Field(
         None,
         ge=1,
@@ -84,7 +85,7 @@ def rounds(odds: Odds, x: Tensor, masked: Tensor, options: Filling, noise: Noise
         asked = masked[rows]
         if options.order != "confidence":
             asked = smallest(asked, keys[rows], kept)
-        logits = odds(x[rows], masked[rows], asked)
+        logits = _without(odds(x[rows], masked[rows], asked), options.never)
         symbols, sure = _drawn(logits, options, uniform[rows][asked])
         if options.order == "confidence":
             certainty = torch.full(asked.shape, -torch.inf, dtype=torch.float64, device=device)
@@ -111,7 +112,7 @@ def _swept(odds: Odds, x: Tensor, first: Tensor, options: Filling, noise: Noise,
     while bool(left.any()):
         rows = left.any(dim=1).nonzero()[:, 0]
         asked = smallest(left[rows], keys[rows], torch.ones_like(rows))
-        logits = odds(x[rows], asked, asked)
+        logits = _without(odds(x[rows], asked, asked), options.never)
         symbols, _ = _drawn(logits, options, uniform[rows][asked])
         again = x[rows]
         again[asked] = symbols
@@ -129,7 +130,7 @@ def _keys(order: str, noise: Noise, x: Tensor, part: int) -> Tensor:
 
 
 def smallest(among: Tensor, keys: Tensor, count: Tensor) -> Tensor:
-    """The ``count`` places of each row of ``among`` with the smallest keys, the first of equal ones; bool ``[rows, time]``."""
+    """The ``count`` places of each row of ``among`` with the smallest keys (of equal ones the first), bool ``[rows, time]``."""
     ranked = keys.double().masked_fill(~among, torch.inf).argsort(dim=1, stable=True)
     rank = torch.empty_like(ranked).scatter_(1, ranked, torch.arange(keys.shape[1], device=keys.device).expand_as(ranked))
     return among & (rank < count[:, None])
@@ -139,6 +140,10 @@ def _among(part: Tensor, rows: Tensor, x: Tensor) -> Tensor:
     whole = torch.zeros(x.shape, dtype=torch.bool, device=x.device)
     whole[rows] = part
     return whole
+
+
+def _without(logits: Tensor, never: tuple[int, ...]) -> Tensor:
+    return logits.index_fill(1, torch.tensor(never, device=logits.device), -torch.inf) if never else logits
 
 
 def _drawn(logits: Tensor, options: Filling, uniform: Tensor) -> tuple[Tensor, Tensor]:
