@@ -1,10 +1,10 @@
 """BERT's writing beside GPT's: names filled from masks and names drawn letter by letter, judged by an n-gram.
 
-Protocol: first names (makemore's split), letters as symbols; both networks have 2 layers of width 128 and are given the same steps
-of the same batches. A 5-gram of the training names says how probable 500 names of each are (nats a symbol, end included), beside
-held-out names: nearer to these is better, lower than these is not. BERT fills one place a round in random order; in four rounds;
-and in one round with two sweeps of Gibbs sampling. Also told: the share of names that are in the training part.
-Goal: names filled one by one lie at most 0.45 nats from held-out names (the same for the gate, which is the whole with fewer steps).
+Protocol: first names (makemore's split), letters as symbols; both networks have 2 layers of width 128 and are given the same
+steps of the same batches. A 5-gram of the training names says how probable 500 names of each are (nats a symbol), beside
+held-out names: nearer to these is better, lower than these is not. BERT fills one place a round in random order; in
+four rounds; and in one round with two sweeps of Gibbs sampling. Also told: the share of names that are in the training part.
+Goal: names filled one by one lie at most 0.45 nats from held-out names. The gate is the same with a sixth of the steps.
 """
 
 from typing import Any

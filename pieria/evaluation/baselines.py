@@ -45,8 +45,8 @@ class Baseline:
 def recipe(form: Form, amount: int, likelihood: str = "exact") -> tuple[str, str, dict[str, Any]]:
     """The family, what it is called and its settings for a form and an amount of training symbols or items.
 
-    Beside a pseudo-likelihood, where each symbol is told from those behind it too, an exact one would be compared wrongly. Of
-    symbols that do not depend on each other both are the same, so there the baseline is how frequent each symbol is.
+    Beside a pseudo-likelihood, where each symbol is told from those behind it too, an exact one would be compared wrongly.
+    Of symbols that do not depend on each other both are the same, so there the baseline is how frequent each symbol is.
     """
     if isinstance(form, Tokens) and likelihood == "pseudo":
         return "ngram", "how frequent each symbol is", {"order": 1}

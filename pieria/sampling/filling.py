@@ -130,7 +130,7 @@ def _keys(order: str, noise: Noise, x: Tensor, part: int) -> Tensor:
 
 
 def smallest(among: Tensor, keys: Tensor, count: Tensor) -> Tensor:
-    """The ``count`` places of each row of ``among`` with the smallest keys (of equal ones the first), bool ``[rows, time]``."""
+    """The ``count`` places of each row of ``among`` with the smallest keys (of equal ones the first), as bool."""
     ranked = keys.double().masked_fill(~among, torch.inf).argsort(dim=1, stable=True)
     rank = torch.empty_like(ranked).scatter_(1, ranked, torch.arange(keys.shape[1], device=keys.device).expand_as(ranked))
     return among & (rank < count[:, None])
