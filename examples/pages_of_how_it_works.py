@@ -25,6 +25,7 @@ RUNS = {
     "gp": "mauna-loa-co2",
     "gpt": "python-manual",
     "transformer": "multi30k",
+    "bert": "names",
 }
 SECONDS = 20
 

@@ -13,8 +13,9 @@ from pieria.data.examples import Examples, without_condition
 from pieria.errors import UsageError, unknown
 from pieria.forms import Form, Label, Tokens
 from pieria.modalities.contract import Modality
+from pieria.modalities.labelled import Labelled, LabelledSettings
 from pieria.models import weights
-from pieria.models.contract import Model, device_of
+from pieria.models.contract import Adopts, Model, Spells, device_of
 from pieria.noise import ItemNoise, seeded
 from pieria.settings import Settings, assign
 from pieria.training import workspace as directory
@@ -42,6 +43,7 @@ def prepared(
     column: str | None,
     form: str | None,
     to: str | Path | None,
+    target: str | None,
     preset: str | None,
     condition: str | None,
     seed: int,
@@ -60,33 +62,45 @@ def prepared(
     preset_values = _preset(family, model, preset)
     earlier = None if start_from is None else keeping.restored(start_from)
     kind = type(earlier.modality) if earlier is not None else _modality_of(data, as_, column)
+    if target is not None:
+        kind = Labelled
     owners: list[type[Settings]] = [family.Settings, Plan, kind.Settings]
     default = assign(family.training_defaults, owners)
     named = assign(preset_values, owners)
     own = assign(settings, owners)
     plan = Plan.layered(default[1], named[1], {"seed": seed}, own[1], budget)
     conditioned = family.requires_condition or condition == "prompt"
-    if conditioned and Tokens in family.conditions and "pairs" in kind.Settings.model_fields:
+    if conditioned and Tokens in family.conditions and "pairs" in kind.Settings.model_fields and target is None:
         default[2].setdefault("pairs", "apart")
+    read = {**default[2], **named[2], **own[2]} | ({} if target is None else {"target": target})
+    modality = None if earlier is None else earlier.modality
+    if target is not None and modality is not None and not isinstance(modality, Labelled):
+        modality = Labelled.over(modality, LabelledSettings.of(read))
     dataset = open_data(
         data,
         as_=as_,
         column=column,
         form=form or _form_for(family, kind, model),
         to=to,
-        settings={**default[2], **named[2], **own[2]},
-        modality=None if earlier is None else earlier.modality,
+        settings=read,
+        modality=modality,
         licence=licence,
         consent=consent,
     )
     wanted = _condition_of(dataset, family, condition)
     chosen = {**default[0], **named[0], **own[0]}
     if earlier is not None:
-        if type(earlier.model) is not family:
+        adopted = earlier.record["model"]["family"] in getattr(family, "starts_from", ())
+        if type(earlier.model) is not family and not adopted:
             raise UsageError(
                 f"{start_from} is a run of {earlier.record['model']['family']}", f"one of {model}", "Name its family"
             )
-        chosen = {**earlier.model.settings.model_dump(), **chosen}
+        known = earlier.model.settings.model_dump()
+        if adopted:  # of another family, what this one has too: the part that it begins with
+            known = {name: value for name, value in known.items() if name in family.Settings.model_fields}
+            named[0] = {name: value for name, value in named[0].items() if name not in known}
+            default[0] = {name: value for name, value in default[0].items() if name not in known}
+        chosen = {**known, **default[0], **named[0], **own[0]}
     with seeded(plan.seed, "initial weights"):
         net = family(family.Settings.of(chosen), dataset.form, wanted)
     return net, dataset, plan
@@ -222,7 +236,14 @@ def learned(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, res
     with space, shown(quiet=quiet or not space.writes) as watch:  # of several processes one speaks
         space.note(state="running", error=None)
         if space.record.get("start_from") and space.newest_checkpoint() is None:
-            weights.restore(net, keeping.restored(space.record["start_from"]).model.state_dict())
+            earlier = keeping.restored(space.record["start_from"]).model
+            if isinstance(net, Adopts) and type(earlier) is not type(net):
+                net.adopt(earlier)
+            else:
+                weights.restore(net, earlier.state_dict())
+        strings = getattr(dataset.modality, "strings", None)
+        if isinstance(net, Spells) and callable(strings):
+            net.spell(strings())
         train = dataset.examples("train", training=True)
         validation = dataset.examples("validation") if "validation" in dataset.parts else None
         # encoding may find more than reading did, such as items that had to be cut

@@ -29,6 +29,7 @@ ABILITY_OF = {
     "encode": "encodes",
     "fill": "fills",
     "embed": "embeds",
+    "judge": "discriminates",
     "states": "hides",
     "trace": "explains",
 }

@@ -26,8 +26,11 @@ from pieria.training.processes import Processes, choose_device
 from pieria.training.workspace import Workspace
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pieria.drawing import Drawing
     from pieria.evaluation import Scorecard
+    from pieria.filling import Filled
     from pieria.modalities.opening import Dataset
     from pieria.scoring import ScoreCard
 
@@ -42,6 +45,7 @@ def fit(
     column: str | None = None,
     form: str | None = None,
     to: str | Path | None = None,
+    target: str | None = None,
     preset: str | None = None,
     out: str | Path | None = None,
     steps: int | None = None,
@@ -65,6 +69,7 @@ def fit(
         model: a family's name, or the path of a file that defines one.
         as_, column, form: how to read the data, where that is not clear: the modality, the column, "tokens" or "grid".
         to: the other side of ``data``: a file whose line i belongs to line i of ``data``, what is to be made of it.
+        target: a column that is to be told from the texts of another one; the model is "discriminative" then.
         preset: a named set of hyperparameters; every family has "tiny".
         out: the run directory; the next number in ``runs/`` if not given.
         steps, epochs, time: the budget, one of them; time in seconds or in words ("60s", "10m").
@@ -100,6 +105,7 @@ def fit(
             "start_from": start_from,
             "settings": settings,
         }
+        own |= {"target": target}
         own |= {"licence": licence, "consent": consent}
         if fixed := [name for name, value in own.items() if value]:
             raise UsageError(
@@ -113,6 +119,8 @@ def fit(
             fitting.say_what({**record, **on}, plan, Path(resume), resume=True)
             return None
         return _learned(*fitting.resumed(Path(resume), record, plan), resume=True, quiet=quiet)
+    if target is not None:
+        model, as_ = model or "discriminative", "labelled"
     if data is None or model is None:
         raise UsageError("fit needs data and a model", "fit(DATA, MODEL), or fit(resume=RUN)")
     net, dataset, plan = fitting.prepared(
@@ -123,6 +131,7 @@ def fit(
         column=column,
         form=form,
         to=to,
+        target=target,
         preset=preset,
         condition=condition,
         seed=seed,
@@ -136,6 +145,7 @@ def fit(
         "column": column,
         "form": form,
         "to": to,
+        "target": target,
         "preset": preset,
         "steps": steps,
         "epochs": epochs,
@@ -494,6 +504,48 @@ class Run:
         except DataError:
             held = None  # the run may have been moved to where its data are not
         return score(self.model, self.modality, collection, held, symbols=tokens)
+
+    def fill(self, texts: str | Sequence[str], *, top: int = 5, seed: int = 0, **options: Any) -> "list[Filled]":
+        """Fill the gaps of texts, written [MASK] or ___, with what is most probable there.
+
+        Args:
+            texts: one string is one text.
+            top: how many alternatives are told of each gap, with their probabilities.
+            seed: of the draws, where ``temperature`` is above 0.
+            options: of the family's drawing; without any, the places that the model is surest of come first
+                (order=confidence), each filled with the most probable symbol (temperature=0).
+
+        Raises `UsageError` for a model that does not fill, and for a text without a gap.
+        """
+        from pieria import filling
+
+        if top < 1:
+            raise UsageError(f"{top} alternatives", "at least 1")
+        given = [texts] if isinstance(texts, str) else list(texts)
+        known = self.model.Sampling.model_fields
+        chosen = {name: value for name, value in (("order", "confidence"), ("temperature", 0.0)) if name in known}
+        asked = self.model.Sampling.of({**chosen, **options})
+        return filling.fill(self.model, self.modality, given, asked, top=top, seed=seed)
+
+    def embed(self, texts: str | Sequence[str], *, batch: int = 64) -> "np.ndarray":
+        """A vector for each text, float32 ``[text, features]``; of a text that is too long its beginning is read.
+
+        Raises `UsageError` for a model that has no such vectors.
+        """
+        from pieria import filling
+
+        return filling.embedded(self.model, self.modality, [texts] if isinstance(texts, str) else list(texts), batch)
+
+    def predict(self, texts: str | Sequence[str], *, batch: int = 64) -> list[dict[str, Any]]:
+        """What a discriminative model says of each text.
+
+        Of classes ``{"target": name, "probabilities": {name: p, …}}``; of a number ``{"target": mean, "deviation": …}``.
+
+        Raises `UsageError` for a model that is not discriminative.
+        """
+        from pieria import filling
+
+        return filling.predicted(self.model, self.modality, [texts] if isinstance(texts, str) else list(texts), batch)
 
     def evaluate(self, split: str = "test", *, count: int | None = None, seed: int = 0) -> "Scorecard":
         """How good it is: every figure with unit, direction, reference set, count and seed; kept as ``scorecard.json``."""

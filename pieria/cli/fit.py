@@ -18,6 +18,10 @@ def fit(
     column: Column = None,
     form: Annotated[str | None, typer.Option("--form", help="Where the data offer several forms: tokens or grid.")] = None,
     to: To = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="A column to be told from texts: the model is a discriminative one."),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option("--preset", help="A named set of hyperparameters; every family has 'tiny'.")
     ] = None,
@@ -48,7 +52,7 @@ def fit(
     Examples:  pieria fit digits --model vae --time 60s  ·  pieria fit novel.txt --model gpt --steps 2000  ·
     pieria fit train.en --to train.de --model transformer  ·  pieria fit --resume runs/0001-vae-digits
     """
-    if resume is None and (data is None or model is None):
+    if resume is None and (data is None or (model is None and target is None)):
         raise UsageError(
             "no DATA or no --model",
             "pieria fit DATA --model FAMILY, or pieria fit --resume RUN",
@@ -67,6 +71,7 @@ def fit(
         column=column,
         form=form,
         to=to,
+        target=target,
         preset=preset,
         out=out,
         steps=steps,

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from pieria.cli import data, draw, explain, fit, judge, models, translate
+from pieria.cli import data, draw, explain, fill, fit, judge, models, translate
 from pieria.errors import PieriaError
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ for verb in (
     draw.sample,
     draw.score,
     translate.translate,
+    fill.fill,
+    fill.predict,
     judge.evaluate,
     judge.compare,
     judge.mix,

@@ -42,8 +42,14 @@ class Baseline:
     reason: str = ""
 
 
-def recipe(form: Form, amount: int) -> tuple[str, str, dict[str, Any]]:
-    """The family, what it is called and its settings for a form and an amount of training symbols or items."""
+def recipe(form: Form, amount: int, likelihood: str = "exact") -> tuple[str, str, dict[str, Any]]:
+    """The family, what it is called and its settings for a form and an amount of training symbols or items.
+
+    Beside a pseudo-likelihood, where each symbol is told from those behind it too, an exact one would be compared wrongly.
+    Of symbols that do not depend on each other both are the same, so there the baseline is how frequent each symbol is.
+    """
+    if isinstance(form, Tokens) and likelihood == "pseudo":
+        return "ngram", "how frequent each symbol is", {"order": 1}
     if isinstance(form, Tokens):
         letters = form.vocabulary <= 300
         # a longer history is only worth its memory where it is met again
@@ -60,10 +66,10 @@ def recipe(form: Form, amount: int) -> tuple[str, str, dict[str, Any]]:
     return "mixture", "independent columns", {"components": 1, "restarts": 1, "anneal": 1.0}
 
 
-def cheap(form: Form, training: Examples, fingerprint: str) -> Baseline:
+def cheap(form: Form, training: Examples, fingerprint: str, likelihood: str = "exact") -> Baseline:
     """The baseline of this form on this training part, from memory if it was fitted before."""
     amount = training.scored()
-    family, name, settings = recipe(form, amount)
+    family, name, settings = recipe(form, amount, likelihood)
     key = json.dumps([fingerprint, form.to_json(), family, settings, amount], sort_keys=True, default=str)
     if fingerprint and key in KEPT:
         KEPT.move_to_end(key)

@@ -11,20 +11,21 @@ from torch import Tensor
 from pieria.data.batch import mask_after_end
 from pieria.data.examples import Examples, StreamExamples
 from pieria.errors import DataError, FormError, UsageError, unknown
-from pieria.evaluation import curves, grids, pairs, rows, tokens
+from pieria.evaluation import curves, grids, pairs, rows, targets, tokens
 from pieria.evaluation.baselines import Baseline, cheap
 from pieria.evaluation.classifier import two_sample
 from pieria.evaluation.comparison import Comparison, Drawn, as_learned, draw, held_out, random_items
 from pieria.evaluation.scorecard import LIKELIHOODS, Figure, Scorecard, plain
 from pieria.evaluation.similarity import in_words, likeness, novelty
 from pieria.forms import Curve, Form, Grid, Row, Tokens
-from pieria.models.contract import Learns, Model, Scores, Trains, learned_numbers
+from pieria.models.contract import Discriminates, Learns, Model, Scores, Trains, learned_numbers
 
 if TYPE_CHECKING:
     from pieria.modalities.opening import Dataset
 
 # a likelihood is of the whole split; of one that would take hours, of its beginning, and its note says so
 MOST_SYMBOLS = 5_000_000
+MOST_MASKED = 20_000  # of a pseudo-likelihood, which reads the whole text once for each of its symbols
 LEARNED_FROM = (
     "These figures are taken on the training data themselves: they say how well it fits them, and nothing about new data "
     "or copies."
@@ -56,6 +57,8 @@ def evaluate(
     """
     if split not in ("validation", "test", "train"):
         raise unknown("split", split, ("validation", "test", "train"))
+    if isinstance(model, Discriminates):
+        return targets.scorecard(model, dataset, split=split, seed=seed, cost=dict(cost))
     training, held = (as_learned(model, dataset.examples(part)) for part in ("train", split))
     form = model.form
     if type(held.form) is not type(form):
@@ -76,7 +79,7 @@ def evaluate(
     if not isinstance(form, Curve) and isinstance(model, Scores) and model.likelihood != "none":
         # the same data read with other settings are other items, even where their form is the same
         read_as = f"{dataset.fingerprint} {dataset.modality.settings!r}" if dataset.fingerprint else ""
-        baseline = cheap(form, training, read_as)
+        baseline = cheap(form, training, read_as, model.likelihood)
     own, details = _own_figures(model, dataset, training, held, comparison, baseline, split, seed)
     answered, said = pairs.figures(model, dataset, held, split)
     card.words += said
@@ -168,7 +171,8 @@ def _own_figures(
 ) -> tuple[list[Figure], dict[str, Any]]:
     """The figures that only this form has."""
     if isinstance(comparison, tokens.TokensComparison):
-        found = tokens.figures(model, held, dataset.modality, baseline.model, split, MOST_SYMBOLS)
+        most = MOST_MASKED if model.likelihood == "pseudo" else MOST_SYMBOLS
+        found = tokens.figures(model, held, dataset.modality, baseline.model, split, most)
         return [comparison.run_figure(split), *found], {}
     if isinstance(comparison, grids.GridComparison):
         return [*grids.figures(model, held, baseline.model, split), *comparison.figures(split)], {}

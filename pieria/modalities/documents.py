@@ -305,16 +305,30 @@ def _said(kind: str) -> str:
     }[kind]
 
 
-def _column(path: Path, column: str, asked: Asked, encoding: str) -> Collection:
+def rows_of(path: Path, encoding: str = "utf-8") -> list[dict[str, Any]]:
+    """Every row of a ``.csv`` or ``.tsv`` (all strings) or record of a ``.jsonl``, by the names of its columns.
+
+    Raises `DataError` for a file that is not there, is no such table, or is damaged.
+    """
+    if not path.is_file() or suffix_of(path) not in (*TABLES, *RECORDS):
+        raise DataError(
+            f"{path} is not a table", f"a file that ends with {', '.join((*TABLES, *RECORDS))}", "Check the path"
+        )
+    if suffix_of(path) in RECORDS:
+        return [record for _, record in _each_record(path, encoding) if isinstance(record, dict)]
     try:
         with opened(path) as raw:
             # quotes are left alone in tab-separated files, where they are part of the text
             tabs = suffix_of(path) == ".tsv"
             lines = io.TextIOWrapper(raw, encoding=encoding, newline="")
             quoting: Literal[0, 3] = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-            rows = list(csv.DictReader(lines, delimiter="\t" if tabs else ",", quoting=quoting, restval=""))
+            return list(csv.DictReader(lines, delimiter="\t" if tabs else ",", quoting=quoting, restval=""))
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a table ({error})", f"text in {encoding}", "Check the file") from None
+
+
+def _column(path: Path, column: str, asked: Asked, encoding: str) -> Collection:
+    rows = rows_of(path, encoding)
     if not rows or column not in rows[0]:
         known = ", ".join(rows[0]) if rows else "none"
         raise UsageError(f"{path.name} has no column {column!r}", f"its columns are: {known}", "Name one of them")

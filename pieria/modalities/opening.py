@@ -300,7 +300,7 @@ def _form_in_words(form: Mapping[str, Any]) -> str:
 
 
 def _learned(dataset: Dataset, form: str | None, learn: bool) -> Dataset:
-    if learn:
+    if learn or not getattr(dataset.modality, "learned", True):  # given symbols may still lack what the targets are
         modality, parts = dataset.modality, dataset.parts
         modality.learn(parts["train"], form)
         if isinstance(modality, Foresees):

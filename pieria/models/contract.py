@@ -141,11 +141,42 @@ class Stage:
 
 
 @runtime_checkable
+class Validates(Protocol):
+    """Is looked at while it trains by a figure of its own: where a likelihood would cost too much, or there is none.
+
+    ``validation_unit`` says what the figure is a mean of.
+    """
+
+    validation_unit: ClassVar[str]
+
+    def validate(self, batch: Batch, noise: Noise) -> Losses:
+        """A mean over held-out items, lower is better; item i is given the same noise at every look."""
+
+
+@runtime_checkable
 class Learns(Protocol):
     """Learns in stages, one after the other."""
 
     def stages(self) -> list[Stage]:
         """The stages in order; their shares of the budget add up to 1."""
+
+
+@runtime_checkable
+class Adopts(Protocol):
+    """Can begin with the weights of a model of another family; ``starts_from`` names those families."""
+
+    starts_from: ClassVar[frozenset[str]]
+
+    def adopt(self, other: Model) -> None:
+        """Take over what ``other`` has learned, and leave it as it is."""
+
+
+@runtime_checkable
+class Spells(Protocol):
+    """Learns better when it is told what its symbols look like."""
+
+    def spell(self, strings: list[str]) -> None:
+        """``strings[i]`` is symbol i as a reader sees it."""
 
 
 # ---- abilities -------------------------------------------------------------------------------------------------------
@@ -249,6 +280,17 @@ class Fills(Protocol):
 
 
 @runtime_checkable
+class FillsSymbols(Fills, Protocol):
+    """Says what may stand at a masked place, given all the others."""
+
+    def odds(self, x: Tensor, masked: Tensor, asked: Tensor) -> Tensor:
+        """Log-odds ``[asked, vocabulary]`` of the places where ``asked``, in order; what is ``masked`` is not read.
+
+        All three are ``[batch, time]``: symbols, and two bool masks.
+        """
+
+
+@runtime_checkable
 class Embeds(Protocol):
     """Turns an item into one vector, near to those of items that mean the same."""
 
@@ -265,6 +307,14 @@ class Hides(Protocol):
 
     def posterior(self, batch: Batch) -> Tensor:
         """The probability of each state at each place given the whole item, ``[batch, time, state]``."""
+
+
+@runtime_checkable
+class Discriminates(Protocol):
+    """Tells what something is: a law of the target alone, given the condition."""
+
+    def judge(self, condition: Tensor) -> Tensor:
+        """Float64 ``[batch, class]``, the probability of each class; or ``[batch, 2]``, mean and deviation of a number."""
 
 
 @dataclass(frozen=True)
@@ -302,6 +352,7 @@ def abilities(model: Model | type[Model]) -> list[str]:
         "encodes": "encode",
         "fills": "fill",
         "embeds": "embed",
+        "discriminates": "judge",
         "hides": "states",
         "explains": "trace",
     }

@@ -275,6 +275,14 @@ def _row() -> Case:
     return Case("row", form, drawn(TRAINING_ITEMS), drawn(500), Batch(x.float()), weights.repeat(3), cells, truth, locate)
 
 
+def _row_prompted() -> Case:
+    form = Row((Column("kind", "category", levels=3),))
+    asked = Tokens(vocabulary=6, length=5, end=5)
+    truths = [torch.tensor(shares, dtype=torch.float64) for shares in ((0.7, 0.2, 0.1), (0.1, 0.3, 0.6))]
+    prompts = torch.tensor([[0, 4, 2, 1, 5], [3, 2, 5, 5, 5]])
+    return _discrete("row with a prompt", form, torch.arange(3.0)[:, None], truths, (asked, prompts))
+
+
 def _row_missing() -> Case:
     form = Row(
         (Column("size", "number"), Column("size missing", "missing", of="size"), Column("kind", "category", levels=2))
@@ -354,6 +362,7 @@ CASES: dict[str, tuple[type[Form], type[Form] | None, Callable[[], Case]]] = {
     "binary grid with a label": (Grid, Label, lambda: _grid("binary grid with a label", 2, True, labelled=True)),
     "continuous grid": (Grid, None, _continuous_grid),
     "row": (Row, None, _row),
+    "row with a prompt": (Row, Tokens, _row_prompted),
     "row with missing values": (Row, None, _row_missing),
     "curve": (Curve, None, _curve),
 }

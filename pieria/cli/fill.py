@@ -1,0 +1,86 @@
+"""``pieria fill`` and ``pieria predict``: what a run says of a person's own texts."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pieria.cli.draw import RunPath
+from pieria.cli.output import AsJson, Device, Seed, Set, pairs, print_json, print_table
+
+What = Annotated[
+    str, typer.Argument(metavar="TEXT|FILE|-", help="A text, a file with one text a line (.jsonl too), or - for stdin.")
+]
+
+
+def fill(
+    run: RunPath,
+    what: What,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many alternatives are shown of each gap.")] = 5,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="0, when not given: the most probable symbol.")
+    ] = None,
+    set_: Set = None,
+    device: Device = None,
+    seed: Seed = 0,
+    json: AsJson = False,
+) -> None:
+    """Fill the gaps of texts, written [MASK] or ___, and say what else might stand there.
+
+    Examples:  pieria fill runs/0001-bert-sst2 "a [MASK] film"  ·  pieria fill runs/0001-bert-sst2 gaps.txt --top 3 --json
+    """
+    import pieria
+
+    options: dict[str, Any] = dict(pairs(set_))
+    if temperature is not None:
+        options["temperature"] = temperature
+    texts = _texts(what)
+    found = pieria.load(run, device=device).fill(texts, top=top, seed=seed, **options)
+    if json:
+        print_json({"run": str(run), "seed": seed, "items": [item.to_json() for item in found]})
+        return
+    for item in found:
+        print(item.filled)
+        rows = [
+            [f"  gap {number}" if len(item.gaps) > 1 else "  gap", *(f"{symbol} {p:.1%}" for symbol, p in gap)]
+            for number, gap in enumerate(item.gaps, 1)
+        ]
+        print_table(["" for _ in rows[0]], rows)
+
+
+def predict(run: RunPath, what: What, device: Device = None, json: AsJson = False) -> None:
+    """Tell the class or the number that belongs to each text, by a run that was fitted with --target.
+
+    Examples:  pieria predict runs/0002-discriminative-sst2 "a film that lingers"  ·  pieria predict RUN new.txt --json
+    """
+    import pieria
+
+    texts = _texts(what)
+    told = pieria.load(run, device=device).predict(texts)
+    if json:
+        print_json({"run": str(run), "items": [{"text": text, **said} for text, said in zip(texts, told, strict=True)]})
+        return
+    rows = []
+    for text, said in zip(texts, told, strict=True):
+        line = text if len(text) <= 80 else text[:79] + "…"
+        if "probabilities" in said:
+            rows.append([line, str(said["target"]), f"{max(said['probabilities'].values()):.1%}"])
+        else:
+            rows.append([line, f"{said['target']:.4g}", f"± {said['deviation']:.2g}"])
+    print_table(["text", "target", "probability" if "probabilities" in told[0] else "deviation"], rows)
+
+
+def _texts(what: str) -> list[str]:
+    from pieria.errors import DataError
+    from pieria.modalities.documents import prompts_in
+
+    path = Path(what).expanduser()
+    try:
+        is_file = what == "-" or path.is_file()
+    except OSError:  # a text may be too long to be the name of a file
+        is_file = False
+    texts = [what] if not is_file else [line for line in prompts_in(None if what == "-" else path, sys.stdin) if line]
+    if not texts or not any(texts):
+        raise DataError(f"{what} holds no text", "one text a line", "Check the file")
+    return texts
