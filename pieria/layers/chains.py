@@ -1,0 +1,253 @@
+"""Sums over all paths of a hidden chain, and its best path: the recursions of hidden Markov models, in float64.
+
+A chain is ``first`` (``[state]``, the law of the first state) and ``moves`` (``[state, state]``, row to column, or one such
+matrix for each step, ``[time - 1, state, state]``). ``odds`` are the log-probabilities (or densities) of what was observed
+at each place under each state, ``[batch, time, state]``: 0 where nothing was observed.
+
+Learning reads many sequences at once. Those that begin alike are the same until they part, so `grown` joins them into a
+tree of beginnings, one level a place; `expected` goes once up and once down that tree (for a tree the backward recursion is
+the derivative of the forward one: what flows back from the branches adds up where they part). One long sequence has no
+others to be computed beside: `expected_along` cuts it into pieces, whose products of matrices join them exactly.
+
+Papers: Rabiner (1989), a tutorial on hidden Markov models; Baum et al. (1970); Viterbi (1967); Särkkä and García-Fernández
+(2021), temporal parallelisation of Bayesian smoothers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Array = np.ndarray
+
+
+# ---- a few sequences side by side ------------------------------------------------------------------------------------
+
+
+def filtered(first: Tensor, moves: Tensor, odds: Tensor) -> tuple[Tensor, Tensor]:
+    """The law of the state at each place given all up to it, ``[batch, time, state]``; nats of each place, ``[batch, time]``.
+
+    A place that no state explains has minus infinity; after it every state is as likely as any other.
+    """
+    top = odds.amax(dim=2)
+    top = torch.where(torch.isfinite(top), top, 0.0)  # an impossible place has no odds to take out
+    seen = (odds - top[..., None]).exp()
+    laws, sums = torch.empty_like(seen), torch.empty_like(top)
+    law = first.expand(len(odds), -1)
+    for t in range(odds.shape[1]):
+        if t:
+            law = law @ (moves if moves.ndim == 2 else moves[t - 1])
+        law = law * seen[:, t]
+        total = law.sum(dim=1, keepdim=True)
+        law = torch.where(total > 0, law / total.clamp_min(1e-300), 1 / law.shape[1])
+        laws[:, t], sums[:, t] = law, total[:, 0]
+    return laws, sums.log() + top
+
+
+def smoothed(first: Tensor, moves: Tensor, odds: Tensor) -> Tensor:
+    """The law of the state at each place given the whole sequence, ``[batch, time, state]``."""
+    laws, _ = filtered(first, moves, odds)
+    for t in range(odds.shape[1] - 2, -1, -1):
+        move = moves if moves.ndim == 2 else moves[t]
+        foretold = laws[:, t] @ move
+        ratio = torch.where(foretold > 0, laws[:, t + 1] / foretold.clamp_min(1e-300), 0.0)
+        laws[:, t] *= ratio @ move.T
+    return laws / laws.sum(dim=2, keepdim=True)
+
+
+def best_paths(first: Tensor, moves: Tensor, odds: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The most probable states of each sequence (Viterbi), long ``[batch, time]``; 0 where ``mask`` is False."""
+    steps = moves.log()
+    score = first.log() + odds[:, 0]
+    came = []
+    stay = torch.arange(len(first)).expand(len(odds), -1)
+    for t in range(1, odds.shape[1]):
+        best, where = (score[:, :, None] + (steps if steps.ndim == 2 else steps[t - 1])).max(dim=1)
+        best = best + odds[:, t]
+        if mask is not None:  # after its end a sequence stands still
+            real = mask[:, t, None]
+            best, where = torch.where(real, best, score), torch.where(real, where, stay)
+        score = best
+        came.append(where)
+    path = [score.argmax(dim=1)]
+    for where in reversed(came):
+        path.append(where.gather(1, path[-1][:, None])[:, 0])
+    states = torch.stack(path[::-1], dim=1)
+    return states if mask is None else states.masked_fill(~mask, 0)
+
+
+def drawn_paths(first: Tensor, moves: Tensor, uniform: Tensor) -> Tensor:
+    """States, long ``[batch, time]``, by inverting the cumulative laws at ``uniform`` (float64 ``[batch, time]``)."""
+    law, path = first.expand(len(uniform), -1), []
+    for t in range(uniform.shape[1]):
+        if t:
+            law = (moves if moves.ndim == 2 else moves[t - 1])[path[-1]]
+        passed = law.cumsum(dim=1)
+        path.append(torch.searchsorted(passed, uniform[:, t, None] * passed[:, -1:], right=True)[:, 0])
+    return torch.stack(path, dim=1)
+
+
+# ---- many sequences: a tree of beginnings ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Level:
+    """The different beginnings of one length.
+
+    Attributes:
+        parent: the place of each in the level before, ascending; None: the n beginnings go on the first n of the level before.
+        seen: what is observed last in each, long ``[n]``.
+        count: how many sequences begin so, float64 ``[n]``.
+    """
+
+    parent: Tensor | None
+    seen: Tensor
+    count: Tensor
+
+
+def grown(flat: Array, lengths: Array, *, alike: bool = True) -> list[Level]:
+    """The tree of sequences that stand one after the other in ``flat`` (integers ≥ 0), ``lengths`` each at least 1.
+
+    With ``alike=False`` none are joined (where no two places observe the same, as with numbers).
+    """
+    begins = np.cumsum(lengths) - lengths
+    order = np.argsort(-lengths, kind="stable")  # the long ones first, so that those still going on are the first n
+    begins, lengths = begins[order], lengths[order]
+    width = int(flat.max()) + 1
+    levels: list[Level] = []
+    place = np.zeros(len(lengths), np.int64)
+    joined = alike  # whether some beginnings are still those of several sequences
+    for t in range(int(lengths[0])):
+        alive = int(np.searchsorted(-lengths, -t, side="left"))
+        symbols = flat[begins[:alive] + t].astype(np.int64)
+        if joined:
+            keys, inverse, count = np.unique(place[:alive] * width + symbols, return_inverse=True, return_counts=True)
+            if len(keys) < alive:
+                parents: Array = keys // width
+                levels.append(_level(parents if t else None, keys % width, count))
+                place = inverse.reshape(-1)
+                continue
+            joined = False  # from here on the beginnings are numbered as their sequences
+            levels.append(_level(place[:alive] if t else None, symbols, np.ones(alive)))
+            continue
+        levels.append(_level(None, symbols, np.ones(alive)))
+    return levels
+
+
+def _level(parent: Array | None, seen: Array, count: Array) -> Level:
+    return Level(
+        None if parent is None else torch.from_numpy(np.ascontiguousarray(parent)),
+        torch.from_numpy(seen),
+        torch.from_numpy(count.astype(np.float64)),
+    )
+
+
+def expected(
+    levels: list[Level], first: Tensor, move: Tensor, seen: Tensor, hear: Callable[[Level, Tensor], None]
+) -> tuple[float, Tensor, Tensor]:
+    """One E-step: the log-likelihood, how often each state is expected first, and how often each move.
+
+    Args:
+        levels: the tree.
+        first: law of the first state.
+        move: ``[state, state]``.
+        seen: probability of each thing that can be observed, ``[thing, state]``, as `Level.seen` numbers them.
+        hear: is given each level, and how many of its sequences are expected in each state there, ``[n, state]``.
+    """
+    going = first[None]  # law of the next state after each beginning, before it is observed
+    nats = torch.zeros((), dtype=torch.float64)
+    laws, given = [], []
+    for level in levels:
+        scale = seen[level.seen]
+        law = going.expand(len(scale), -1) if len(going) == 1 else _of_parent(going, level)
+        law = law * scale
+        total = law.sum(dim=1, keepdim=True)
+        law /= total
+        scale /= total
+        nats += level.count @ total[:, 0].log()
+        laws.append(law)
+        given.append(scale)
+        going = law @ move
+    moves, back = torch.zeros_like(move), None
+    for depth in range(len(levels) - 1, -1, -1):
+        level, law = levels[depth], laws.pop()
+        ending = level.count.clone()
+        if back is not None:
+            _into_parent(ending, levels[depth + 1], -levels[depth + 1].count)
+        # how much each state is worth: 1 for each sequence that ends here, and what its continuations say of it
+        worth = ending[:, None].expand(-1, len(first))
+        if back is not None:
+            moves.addmm_(law.T, back)
+            worth = torch.addmm(worth, back, move.T)
+        law *= worth
+        hear(level, law)
+        if depth:
+            back = _into_parent(law.new_zeros(len(levels[depth - 1].seen), len(first)), level, given.pop() * worth)
+    return float(nats), law.sum(dim=0), moves * move
+
+
+def _of_parent(values: Tensor, level: Level) -> Tensor:
+    return values[: len(level.seen)] if level.parent is None else values.index_select(0, level.parent)
+
+
+def _into_parent(total: Tensor, level: Level, values: Tensor) -> Tensor:
+    if level.parent is None:
+        total[: len(values)] += values
+        return total
+    return total.index_add_(0, level.parent, values)
+
+
+# ---- one long sequence -----------------------------------------------------------------------------------------------
+
+
+def expected_along(first: Tensor, move: Tensor, odds: Tensor) -> tuple[float, Tensor, Tensor]:
+    """One E-step over one sequence, ``odds`` ``[time, state]``: nats, the law of each state ``[time, state]``, and moves.
+
+    The places after the first are cut into about √time pieces. Each piece's product of ``move · diag(seen)`` says what it
+    does to any law, so the laws at all cuts are known after one short pass; then all pieces are worked on side by side.
+    """
+    top = odds.amax(dim=1)
+    seen = (odds - top[:, None]).exp()
+    states, rest = len(first), len(odds) - 1
+    law = first * seen[0]
+    total = law.sum()
+    law = law / total
+    nats = total.log() + top.sum()
+    if not rest:
+        return float(nats), law[None], torch.zeros_like(move)
+    length = max(1, round(rest**0.5))
+    pieces = -(-rest // length)
+    cut = torch.ones(pieces * length, states, dtype=seen.dtype)  # what follows the end is not observed: it says nothing
+    cut[:rest] = seen[1:]
+    cut = cut.view(pieces, length, states)
+    product = torch.eye(states, dtype=seen.dtype).expand(pieces, -1, -1)
+    for t in range(length):
+        product = (product @ move) * cut[:, t, None]
+        product = product / product.amax(dim=(1, 2), keepdim=True)
+    before, after = [law], [torch.ones_like(law)]
+    for piece in range(pieces - 1):
+        going = before[-1] @ product[piece]
+        before.append(going / going.sum())
+        coming = product[pieces - 1 - piece] @ after[-1]
+        after.append(coming / coming.sum())
+    laws = torch.empty_like(cut)
+    going, sums = torch.stack(before), torch.empty(pieces, length, dtype=seen.dtype)
+    for t in range(length):
+        going = (going @ move) * cut[:, t]
+        total = going.sum(dim=1, keepdim=True)
+        going = going / total
+        laws[:, t], sums[:, t] = going, total[:, 0]
+    worth = torch.empty_like(cut)  # what follows each place says of its states, in any unit
+    coming = torch.stack(after[::-1])
+    for t in range(length - 1, -1, -1):
+        worth[:, t] = coming
+        coming = (coming * cut[:, t]) @ move.T
+        coming = coming / coming.sum(dim=1, keepdim=True)
+    flat = torch.cat([law[None], laws.view(-1, states)[:rest]])
+    coming = (worth * cut).view(-1, states)[:rest]
+    joint = flat[:-1] * (coming @ move.T)  # of a state and all that follows it, but for a factor
+    weighted = flat[:-1] / joint.sum(dim=1, keepdim=True)
+    answers = torch.cat([weighted * (coming @ move.T), flat[-1:]])
+    return float(nats + sums.view(-1)[:rest].log().sum()), answers, (weighted.T @ coming) * move
