@@ -27,7 +27,7 @@ Array = np.ndarray
 
 
 def filtered(first: Tensor, moves: Tensor, odds: Tensor) -> tuple[Tensor, Tensor]:
-    """The law of the state at each place given all up to it, ``[batch, time, state]``; nats of each place, ``[batch, time]``.
+    """The law of the state at each place given all up to it, ``[batch, time, state]``; its nats, ``[batch, time]``.
 
     A place that no state explains has minus infinity; after it every state is as likely as any other.
     """
@@ -89,20 +89,52 @@ def drawn_paths(first: Tensor, moves: Tensor, uniform: Tensor) -> Tensor:
     return torch.stack(path, dim=1)
 
 
+def conditioned(first: Tensor, move: Tensor, seen: Tensor, asked: list[int]) -> tuple[Tensor, Tensor]:
+    """The chain over the steps ``asked`` (ascending), given what was ``seen`` (``[time, state]``) on the steps 0, 1, 2 …
+
+    Given observations the states are still a chain, whose moves differ from place to place: from state i to j by what leads
+    there past the steps between, times what all later steps say of j. Returns the law of the first state and the moves
+    ``[len(asked) - 1, state, state]``. ``first`` is the law at step 0, or at the first step asked for if that is earlier.
+    """
+
+    def past(law: Tensor, after: int, until: int) -> Tensor:
+        for t in range(after + 1, until + 1):
+            law = law @ move
+            law = law * seen[t] if 0 <= t < len(seen) else law
+            law = law / law.sum()
+        return law
+
+    low = min(0, asked[0])
+    law = past(first * seen[0] if low == 0 else first, low, asked[0])
+    one = torch.eye(len(first), dtype=first.dtype)
+    worth = past(one, asked[-1], max(asked[-1], len(seen) - 1)).sum(dim=1)
+    moves = []
+    for before, here in zip(asked[-2::-1], asked[:0:-1], strict=True):
+        there = past(one, before, here) * worth
+        worth = there.sum(dim=1)
+        # where a state can lead nowhere that was seen, it is never stood in
+        moves.append(torch.where(worth[:, None] > 0, there / worth[:, None].clamp_min(1e-300), 1 / len(worth)))
+        worth = worth / worth.sum()
+    law = law * worth
+    return law / law.sum(), torch.stack(moves[::-1]) if moves else move.new_zeros(0, *move.shape)
+
+
 # ---- many sequences: a tree of beginnings ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Level:
-    """The different beginnings of one length.
+    """The different beginnings of one length; those that go on stand first.
 
     Attributes:
-        parent: the place of each in the level before, ascending; None: the n beginnings go on the first n of the level before.
+        parent: the place of each in the level before; None: the n beginnings go on the first n of the level before.
+        parents: how many of the level before go on.
         seen: what is observed last in each, long ``[n]``.
         count: how many sequences begin so, float64 ``[n]``.
     """
 
     parent: Tensor | None
+    parents: int
     seen: Tensor
     count: Tensor
 
@@ -116,32 +148,43 @@ def grown(flat: Array, lengths: Array, *, alike: bool = True) -> list[Level]:
     order = np.argsort(-lengths, kind="stable")  # the long ones first, so that those still going on are the first n
     begins, lengths = begins[order], lengths[order]
     width = int(flat.max()) + 1
-    levels: list[Level] = []
+    found: list[tuple[Array | None, int, Array, Array]] = []
     place = np.zeros(len(lengths), np.int64)
     joined = alike  # whether some beginnings are still those of several sequences
     for t in range(int(lengths[0])):
         alive = int(np.searchsorted(-lengths, -t, side="left"))
         symbols = flat[begins[:alive] + t].astype(np.int64)
-        if joined:
-            keys, inverse, count = np.unique(place[:alive] * width + symbols, return_inverse=True, return_counts=True)
-            if len(keys) < alive:
-                parents: Array = keys // width
-                levels.append(_level(parents if t else None, keys % width, count))
-                place = inverse.reshape(-1)
-                continue
-            joined = False  # from here on the beginnings are numbered as their sequences
-            levels.append(_level(place[:alive] if t else None, symbols, np.ones(alive)))
+        if not joined:
+            found.append((None, alive, symbols, np.ones(alive)))
             continue
-        levels.append(_level(None, symbols, np.ones(alive)))
-    return levels
+        keys, inverse, count = np.unique(place[:alive] * width + symbols, return_inverse=True, return_counts=True)
+        joined = len(keys) < alive
+        if joined:
+            parent, symbols, place = keys // width, keys % width, inverse.reshape(-1)
+        else:  # from here on the beginnings are numbered as their sequences
+            parent, count = place[:alive], np.ones(alive)
+        if found:
+            parent, parents, found[-1] = _going_on_first(parent, *found[-1])
+        else:
+            parent, parents = None, 1
+        found.append((parent, parents, symbols, count))
+    return [
+        Level(None if parent is None else torch.from_numpy(parent), parents, torch.from_numpy(seen), torch.from_numpy(count))
+        for parent, parents, seen, count in ((a, b, c, d.astype(np.float64)) for a, b, c, d in found)
+    ]
 
 
-def _level(parent: Array | None, seen: Array, count: Array) -> Level:
-    return Level(
-        None if parent is None else torch.from_numpy(np.ascontiguousarray(parent)),
-        torch.from_numpy(seen),
-        torch.from_numpy(count.astype(np.float64)),
-    )
+def _going_on_first(
+    children: Array, parent: Array | None, parents: int, seen: Array, count: Array
+) -> tuple[Array, int, tuple[Array | None, int, Array, Array]]:
+    """The new parents of ``children``, how many there are, and the level of the parents, those with children first."""
+    goes_on = np.zeros(len(seen), bool)
+    goes_on[children] = True
+    order = np.argsort(~goes_on, kind="stable")
+    moved = np.empty(len(order), np.int64)
+    moved[order] = np.arange(len(order))
+    level = (None if parent is None else parent[order], parents, seen[order], count[order])
+    return moved[children], int(goes_on.sum()), level
 
 
 def expected(
@@ -156,47 +199,46 @@ def expected(
         seen: probability of each thing that can be observed, ``[thing, state]``, as `Level.seen` numbers them.
         hear: is given each level, and how many of its sequences are expected in each state there, ``[n, state]``.
     """
-    going = first[None]  # law of the next state after each beginning, before it is observed
     nats = torch.zeros((), dtype=torch.float64)
-    laws, given = [], []
+    laws: list[Tensor] = []
+    given = []
     for level in levels:
-        scale = seen[level.seen]
-        law = going.expand(len(scale), -1) if len(going) == 1 else _of_parent(going, level)
-        law = law * scale
+        scale = seen.index_select(0, level.seen)
+        if not laws:
+            law = first * scale
+        else:  # the law of the next state after each beginning, before it is observed
+            going = laws[-1][: level.parents] @ move
+            law = (going if level.parent is None else going.index_select(0, level.parent)).mul_(scale)
         total = law.sum(dim=1, keepdim=True)
         law /= total
         scale /= total
         nats += level.count @ total[:, 0].log()
         laws.append(law)
         given.append(scale)
-        going = law @ move
     moves, back = torch.zeros_like(move), None
     for depth in range(len(levels) - 1, -1, -1):
         level, law = levels[depth], laws.pop()
-        ending = level.count.clone()
-        if back is not None:
-            _into_parent(ending, levels[depth + 1], -levels[depth + 1].count)
         # how much each state is worth: 1 for each sequence that ends here, and what its continuations say of it
-        worth = ending[:, None].expand(-1, len(first))
+        ending, going_on = level.count.clone(), 0
         if back is not None:
-            moves.addmm_(law.T, back)
-            worth = torch.addmm(worth, back, move.T)
+            going_on = len(back)
+            ending[:going_on] -= _to_parents(levels[depth + 1], levels[depth + 1].count)
+            moves.addmm_(law[:going_on].T, back)
+        worth = ending[:, None].repeat(1, len(first))
+        if back is not None:
+            worth[:going_on].addmm_(back, move.T)
         law *= worth
         hear(level, law)
         if depth:
-            back = _into_parent(law.new_zeros(len(levels[depth - 1].seen), len(first)), level, given.pop() * worth)
+            back = _to_parents(level, worth.mul_(given.pop()))
     return float(nats), law.sum(dim=0), moves * move
 
 
-def _of_parent(values: Tensor, level: Level) -> Tensor:
-    return values[: len(level.seen)] if level.parent is None else values.index_select(0, level.parent)
-
-
-def _into_parent(total: Tensor, level: Level, values: Tensor) -> Tensor:
+def _to_parents(level: Level, values: Tensor) -> Tensor:
+    """The sums over each parent's children."""
     if level.parent is None:
-        total[: len(values)] += values
-        return total
-    return total.index_add_(0, level.parent, values)
+        return values
+    return values.new_zeros(level.parents, *values.shape[1:]).index_add_(0, level.parent, values)
 
 
 # ---- one long sequence -----------------------------------------------------------------------------------------------

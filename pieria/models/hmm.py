@@ -32,6 +32,7 @@ from pieria.data.batch import Batch, check, mask_after_end
 from pieria.errors import FormError, TrainingError, UsageError
 from pieria.forms import Curve, Form, Tokens
 from pieria.layers import chains
+from pieria.layers.gaussians import Gaussians
 from pieria.models.contract import Model, Step
 from pieria.noise import Noise, StepNoise
 from pieria.sampling.decoding import Decoding, generate, trace_symbols
@@ -41,7 +42,6 @@ from pieria.settings import Settings as AnySettings
 Array = np.ndarray
 AT_ONCE = 1 << 24  # numbers held for one block of sequences while learning: bounds memory
 TRIAL = 15  # passes after which the most promising start is chosen
-NARROW = 1e-9  # least variance of a Gaussian, as a share of the data's own
 FARTHEST = 1_000_000  # steps of a chain of numbers
 
 
@@ -56,13 +56,18 @@ class HmmSettings(AnySettings):
     covariance: Literal["diagonal", "full"] = Field(
         "diagonal", description="full: the outputs of a curve vary together within a state"
     )
+    extra: float = Field(
+        20.0,
+        ge=0,
+        description="each Gaussian counts so many points more than it has, as far apart as neighbours usually are",
+    )
     initial: Literal["random", "sticky"] = Field(
         "random", description="moves that learning starts from: any to any, or nine in ten stay (regimes that last)"
     )
     smoothing: float = Field(
         0.1, ge=0, description="each state has so many observations and moves more than it has, which look like the average"
     )
-    restarts: int = Field(5, ge=1, description=f"random starts, of which the most probable after {TRIAL} passes goes on")
+    restarts: int = Field(5, ge=1, description="random starts, of which the most probable after 15 passes goes on")
     first_start: int = Field(0, ge=0, description="number of the first start; another number gives other starts")
     iterations: int = Field(200, ge=1, description="passes of Baum-Welch at most")
     tolerance: float = Field(1e-5, ge=0, description="gain in nats a symbol (or point) below which learning stops")
@@ -81,7 +86,7 @@ class Sequences:
         blocks: trees of beginnings (see `chains.grown`); empty where there is one long sequence of numbers.
         total: symbols, or points.
         values: float64 ``[point, output]``; ``row``: the step that each stands at. Both for numbers only.
-        usual: odds of the symbols over all data, ``[vocabulary]``; of numbers their variances, ``[output]``.
+        usual: odds of the symbols over all data, ``[vocabulary]``; of numbers the variance between neighbours, ``[output]``.
     """
 
     lengths: Array
@@ -111,7 +116,7 @@ class Hmm(Model):
     likelihood = "exact"
     holds_data = False
     presets: ClassVar = {
-        "tiny": {"states": 8, "smoothing": 0.02, "restarts": 8},
+        "tiny": {"states": 12, "smoothing": 0.02, "restarts": 4, "iterations": 80},
         "default": {},
         "large": {"states": 64},
         "regimes": {"states": 4, "initial": "sticky"},
@@ -210,13 +215,15 @@ class Hmm(Model):
 
     def _log_prior(self, data: Sequences) -> float:
         """What smoothing adds to the log-likelihood: the average observations' and moves' log-probability in each state."""
-        if not self.settings.smoothing:
-            return 0.0
-        moved = self.first.log().mean() + self.moves.log().mean(dim=1).sum()
-        return self.settings.smoothing * float(moved + self._log_prior_of_emission(data))
+        prior = self._log_prior_of_emission(data)
+        if self.settings.smoothing:
+            moved = self.first.log().mean() + self.moves.log().mean(dim=1).sum()
+            prior += self.settings.smoothing * float(moved)
+        return prior
 
-    def _log_prior_of_emission(self, data: Sequences) -> Tensor:
-        return (data.usual * self.emission.log()).sum()
+    def _log_prior_of_emission(self, data: Sequences) -> float:
+        smoothing = self.settings.smoothing
+        return smoothing * float((data.usual * self.emission.log()).sum()) if smoothing else 0.0
 
     def begin(self, data: Sequences, start: int) -> None:
         """The random start of this number."""
@@ -249,8 +256,9 @@ class Hmm(Model):
         flat = np.concatenate(found) if found else np.empty(0, np.int32)
         if not len(flat):
             raise TrainingError("the model was given no symbols", "at least one", "Give it some data")
-        if self.form.end is None:  # windows of one stream, in order
-            cuts = np.arange(0, len(flat), self.settings.window)
+        if self.form.end is None:  # windows of one stream, in order; of a short one many short pieces, worked on together
+            piece = min(self.settings.window, max(64, math.isqrt(len(flat))))
+            cuts = np.arange(0, len(flat), piece)
             each = np.diff(np.append(cuts, len(flat)))
         else:
             each = np.concatenate(lengths)
@@ -398,9 +406,6 @@ class HmmOfNumbers(Hmm):
     holds_data = True  # the points of a single series
     symbol_log_prob = logits = start = step = reach = None  # type: ignore[assignment]  # there are no symbols to predict
 
-    weights: Tensor
-    mean: Tensor
-    root: Tensor
     gap: Tensor
     low: Tensor
     high: Tensor
@@ -411,25 +416,19 @@ class HmmOfNumbers(Hmm):
         if self.settings.emission == "categorical":
             raise UsageError("emission=categorical for numbers", "gaussian or mixture", "Leave it at auto")
         if self.form.inputs != 1:
-            raise FormError(f"a curve over {self.form.inputs} inputs", "one: a chain has one direction", "Choose another family")
+            raise FormError(f"a curve over {self.form.inputs} inputs", "one: a chain has one direction", "Choose gp")
         k, d = self.settings.states, self.form.outputs
         m = self.settings.components if self.settings.emission == "mixture" else 1
-        number = {"dtype": torch.float64}
-        self.register_buffer("weights", torch.full((k, m), 1 / m, **number))
-        self.register_buffer("mean", torch.zeros(k, m, d, **number))
-        self.register_buffer("root", torch.eye(d, **number).expand(k, m, d, d).clone())  # Cholesky factors of covariances
-        self.register_buffer("gap", torch.ones((), **number))
-        self.register_buffer("low", torch.zeros((), **number))
-        self.register_buffer("high", torch.ones((), **number))
+        self.gaussians = Gaussians(k, m, d, self.settings.covariance)
+        self.register_buffer("gap", torch.ones((), dtype=torch.float64))
+        self.register_buffer("low", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("high", torch.ones((), dtype=torch.float64))
         # sized by the data: registered empty, replaced by loading
-        self.register_buffer("points", torch.zeros(0, 1 + d, **number))
+        self.register_buffer("points", torch.zeros(0, 1 + d, dtype=torch.float64))
 
-    def _log_density(self, values: Tensor) -> Tensor:
-        """``log w + log N(y; mean, root rootᵀ)`` of each component, ``[…, state, component]``, of ``values`` ``[…, output]``."""
-        inverse = torch.linalg.inv(self.root)
-        white = torch.einsum("kmed,...kmd->...kme", inverse, values[..., None, None, :] - self.mean)
-        size = self.root.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1) + 0.5 * values.shape[-1] * math.log(2 * math.pi)
-        return self.weights.log() - size - 0.5 * white.square().sum(dim=-1)
+    def _odds(self, values: Tensor) -> Tensor:
+        """Log-density of ``values`` ``[…, output]`` in each state, ``[…, state]``."""
+        return self.gaussians.log_density(values).logsumexp(dim=-1)
 
     # ---- learning ----------------------------------------------------------------------------------------------------
 
@@ -465,14 +464,17 @@ class HmmOfNumbers(Hmm):
         row = torch.cat([s + int(begin) for s, begin in zip(steps, begins, strict=True)])
         values = torch.cat([f[:, 1:] for f in functions])
         blocks = [] if len(functions) == 1 else [chains.grown(np.arange(lengths.sum()), lengths, alike=False)]
-        spread = values.var(dim=0, correction=0)
-        usual = torch.where(spread > 0, spread, 1.0)
+        usual = values.var(dim=0, correction=0)
+        steps_apart = torch.cat([f[:, 1:].diff(dim=0) for f in functions])
+        if len(steps_apart):  # a jump between neighbours has twice the variance of each
+            usual = torch.minimum(usual, 0.5 * steps_apart.square().mean(dim=0)).clamp_min(1e-6 * usual)
+        usual = torch.where(usual > 0, usual, 1.0)
         return Sequences(lengths, blocks, len(values), usual, values, row)
 
     @torch.no_grad()
     def improve(self, data: Sequences) -> float:
         """One pass of Baum-Welch; the log-likelihood before it, in nats."""
-        each = self._log_density(data.values)  # [point, state, component]
+        each = self.gaussians.log_density(data.values)  # [point, state, component]
         shown = each.logsumexp(dim=2)
         odds = shown.new_zeros(int(data.lengths.sum()), len(self.first)).index_add_(0, data.row, shown)
         if not data.blocks:
@@ -490,53 +492,15 @@ class HmmOfNumbers(Hmm):
             nats += float(top.sum())
         self._move(first, moves)
         share = laws[data.row][..., None] * (each - shown[..., None]).exp()
-        self._settle(share, data.values, data.usual)
+        settings = self.settings
+        self.gaussians.fit(share, data.values, data.usual, extra=settings.extra, smoothing=settings.smoothing)
         return nats
 
-    def _settle(self, share: Tensor, values: Tensor, usual: Tensor) -> None:
-        """Fit the Gaussians to their shares ``[point, state, component]`` of the ``values``."""
-        extra = self.settings.smoothing
-        count = share.sum(dim=0)
-        some = count.clamp_min(1e-12)[..., None]
-        weights = count + extra / count.shape[1]
-        total = weights.sum(dim=1, keepdim=True)
-        self.weights.copy_(torch.where(total > 0, weights / total.clamp_min(1e-300), self.weights))
-        away = values[:, None, None] - self.mean  # around the old mean: sums of small numbers
-        moved = torch.einsum("pkm,pkmd->kmd", share, away) / some
-        scatter = torch.einsum("pkm,pkmd,pkme->kmde", share, away, away) - some[..., None] * _outer(moved)
-        prior = torch.diag(usual / self.settings.states**2)  # as wide as states are that share the range
-        covariance = (scatter + extra * prior) / (count + extra).clamp_min(1e-12)[..., None, None]
-        if self.settings.covariance == "diagonal":
-            covariance = torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1).clamp_min(0))
-        covariance = covariance + torch.diag(NARROW * usual)
-        factor, failed = torch.linalg.cholesky_ex(covariance)
-        fits = (failed == 0)[..., None]
-        self.mean.copy_(torch.where(fits, self.mean + moved, self.mean))
-        self.root.copy_(torch.where(fits[..., None], factor, self.root))
-
-    def _log_prior_of_emission(self, data: Sequences) -> Tensor:
-        inverse, d = torch.linalg.inv(self.root), self.root.diagonal(dim1=-2, dim2=-1)
-        width = torch.einsum("kmed,d->", inverse.square(), data.usual / self.settings.states**2)
-        return self.weights.log().mean(dim=1).sum() - d.log().sum() - 0.5 * width
+    def _log_prior_of_emission(self, data: Sequences) -> float:
+        return float(self.gaussians.log_prior(data.usual, extra=self.settings.extra, smoothing=self.settings.smoothing))
 
     def _begin_emission(self, data: Sequences, noise: StepNoise) -> None:
-        """k-means++: each next centre is a point, drawn by its squared distance to the nearest; then each takes its own."""
-        k, m = self.weights.shape
-        scaled = data.values / data.usual.sqrt()
-        toss = noise.uniform("centres", (k * m,))[0].double()
-        distance, nearest = torch.ones(len(scaled), dtype=torch.float64), torch.zeros(len(scaled), dtype=torch.int64)
-        for number in range(k * m):
-            passed = (distance if bool(distance.any()) else torch.ones_like(distance)).cumsum(0)
-            centre = torch.searchsorted(passed, toss[number] * passed[-1], right=True).clamp(max=len(passed) - 1)
-            apart = (scaled - scaled[centre]).square().sum(dim=1)
-            closer = (apart < distance) | (number == 0)
-            nearest, distance = nearest.masked_fill(closer, number), torch.where(closer, apart, distance)
-            self.mean[number // m, number % m] = data.values[centre]
-        share = torch.nn.functional.one_hot(nearest, k * m).double().view(-1, k, m)
-        spread = torch.diag(data.usual.sqrt() / k)
-        self.root.copy_(spread.expand_as(self.root))
-        self.weights.fill_(1 / m)
-        self._settle(share + 1e-3 / (k * m), data.values, data.usual)
+        self.gaussians.begin(data.values, data.usual, noise)
 
     # ---- a series and its positions ----------------------------------------------------------------------------------
 
@@ -560,8 +524,7 @@ class HmmOfNumbers(Hmm):
     def _course(self, x: Tensor, given: bool = True) -> tuple[Tensor, Tensor]:
         """The chain over positions ``x`` (ascending): the law of the first state, and the moves between them.
 
-        Given the points of a learned series the states are still a chain, whose moves differ from place to place: from
-        state i to j by what leads there past the points between, times what all later points say of j.
+        With ``given``, given the points of the one series that was learned.
         """
         if not given or not len(self.points):
             steps = self._steps(x, float(x[0]))
@@ -569,34 +532,14 @@ class HmmOfNumbers(Hmm):
             moves = [powers[int(n)] for n in steps.diff()]
             return self.first, torch.stack(moves) if moves else self.moves.new_zeros(0, *self.moves.shape)
         begin = float(self.points[0, 0])
-        asked, known = self._steps(x, begin).tolist(), self._steps(self.points[:, 0], begin)
-        shown = self._log_density(self.points[:, 1:]).logsumexp(dim=2)
+        known = self._steps(self.points[:, 0], begin)
+        shown = self._odds(self.points[:, 1:])
         odds = shown.new_zeros(int(known[-1]) + 1, len(self.first)).index_add_(0, known, shown)
         seen = (odds - odds.amax(dim=1, keepdim=True)).exp()
-
-        def past(law: Tensor, after: int, until: int) -> Tensor:
-            """Laws, or products of moves, carried on over the steps ``after + 1 … until`` and what was seen on them."""
-            for t in range(after + 1, until + 1):
-                law = law @ self.moves
-                law = law * seen[t] if 0 <= t < len(seen) else law
-                law = law / law.sum()
-            return law
-
-        low = min(0, asked[0])
-        law = past(self.first * seen[0] if low == 0 else self.first, low, asked[0])
-        one = torch.eye(len(law), dtype=torch.float64)
-        worth = past(one, asked[-1], max(asked[-1], len(seen) - 1)).sum(dim=1)
-        moves = []
-        for before, here in zip(asked[-2::-1], asked[:0:-1], strict=True):
-            there = past(one, before, here) * worth
-            worth = there.sum(dim=1)
-            moves.append(there / worth[:, None])
-            worth = worth / worth.sum()
-        law = law * worth
-        return law / law.sum(), torch.stack(moves[::-1]) if moves else self.moves.new_zeros(0, *self.moves.shape)
+        return chains.conditioned(self.first, self.moves, seen, self._steps(x, begin).tolist())
 
     def _together(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Items with the same positions: their rows, the order of their points, and the points ``[row, point, 1 + output]``."""
+        """Items with the same positions: their rows, the order of their points, the points ``[row, point, 1 + output]``."""
         self._check(batch)
         groups: dict[bytes, list[int]] = {}
         for row, x in enumerate(batch.x):
@@ -615,7 +558,7 @@ class HmmOfNumbers(Hmm):
         found = torch.zeros(len(batch), dtype=torch.float64)
         for rows, _, points in self._together(batch):
             first, moves = self._course(points[0, :, 0])
-            found[rows] = chains.filtered(first, moves, self._log_density(points[..., 1:]).logsumexp(dim=-1))[1].sum(dim=1)
+            found[rows] = chains.filtered(first, moves, self._odds(points[..., 1:]))[1].sum(dim=1)
         return found
 
     @torch.no_grad()
@@ -624,7 +567,7 @@ class HmmOfNumbers(Hmm):
         found = torch.zeros(batch.x.shape[:2], dtype=torch.int64)
         for rows, order, points in self._together(batch):
             first, moves = self._course(points[0, :, 0], given=False)
-            path = chains.best_paths(first, moves, self._log_density(points[..., 1:]).logsumexp(dim=-1))
+            path = chains.best_paths(first, moves, self._odds(points[..., 1:]))
             found[rows[:, None], order] = path
         return found
 
@@ -634,9 +577,7 @@ class HmmOfNumbers(Hmm):
         found = torch.zeros(*batch.x.shape[:2], len(self.first), dtype=torch.float64)
         for rows, order, points in self._together(batch):
             first, moves = self._course(points[0, :, 0], given=False)
-            found[rows[:, None], order] = chains.smoothed(
-                first, moves, self._log_density(points[..., 1:]).logsumexp(dim=-1)
-            )
+            found[rows[:, None], order] = chains.smoothed(first, moves, self._odds(points[..., 1:]))
         return found
 
     # ---- drawing -----------------------------------------------------------------------------------------------------
@@ -649,18 +590,16 @@ class HmmOfNumbers(Hmm):
     def _draw(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         """The curves, and their states ``[n, point]``."""
         assert isinstance(options, NumbersSampling)
+        assert isinstance(self.form, Curve)
         x = self._positions(options, n, condition)
-        m, d = x.shape[1], self.mean.shape[2]
+        m = x.shape[1]
         toss = noise.uniform("state", (m,)).double()
         if len(x) == 1:
             path = self._path(x[0], toss, options)
         else:
             path = torch.cat([self._path(*own, options) for own in zip(x, toss[:, None], strict=True)])
-        kind = noise.uniform("component", (m,)).double()
-        passed = self.weights[path].cumsum(dim=2)
-        component = (kind[..., None] * passed[..., -1:] >= passed).sum(dim=2).clamp(max=passed.shape[2] - 1)
-        white = noise.normal("value", (m, d)).double()
-        values = self.mean[path, component] + torch.einsum("npde,npe->npd", self.root[path, component], white)
+        kind, white = noise.uniform("component", (m,)).double(), noise.normal("value", (m, self.form.outputs)).double()
+        values = self.gaussians.draw(path, kind, white)
         return torch.cat([x.expand(n, -1)[..., None], values], dim=2), path
 
     def _path(self, x: Tensor, toss: Tensor, options: NumbersSampling) -> Tensor:
@@ -689,9 +628,7 @@ class HmmOfNumbers(Hmm):
         """The hidden path, what is typical of each of its states, and the draw."""
         assert isinstance(options, NumbersSampling)
         x, path = self._draw(1, options, noise, condition)
-        weights = self.weights[..., None]
-        level = (weights * self.mean).sum(dim=1)
-        spread = (weights * (self.root.square().sum(dim=-1) + self.mean.square())).sum(dim=1) - level.square()
+        level, spread = self.gaussians.moments()
         many = int((path[0].diff() != 0).sum())
         yield Step("the states", note="Each state has a level of its own.", data={"level of each state": level[:, 0]})
         typical = torch.cat([x[..., :1], level[path]], dim=2)
@@ -704,10 +641,6 @@ class HmmOfNumbers(Hmm):
 def _exponential(noise: StepNoise, name: str, shape: tuple[int, ...]) -> Tensor:
     """Exponential numbers: divided by their sum, they are a law drawn evenly from all laws."""
     return -torch.log1p(-noise.uniform(name, shape)[0].double().clamp(1e-6, 1 - 1e-6))
-
-
-def _outer(v: Tensor) -> Tensor:
-    return v[..., :, None] * v[..., None, :]
 
 
 def _thinned(flat: Array, lengths: Array, most: int) -> tuple[Array, Array]:
