@@ -3,8 +3,8 @@
 Protocol: RandomState(0) permutation of the 32,033 names, the first 1,000 for the test; 27 symbols, a stop symbol behind each
 name; hmmlearn's CategoricalHMM (``implementation="scaling"``, its fastest; random_state 0) makes the start, and both take 30
 steps of EM from it without smoothing. Compared are the log-likelihoods per symbol at each step, and whole fits in turn (ours
-with joining the names into a tree). Goals: equal to 1e-8 at each step; at least 5 times as fast at 16 states. The full version
-also fits 64 states for at most ten minutes: 2.30 nats per symbol of the test names or less.
+with joining the names into a tree). Goals: equal to 1e-8 at each step; at least 5 times as fast at 16 states. The full
+version also fits 64 states for at most ten minutes: 2.30 nats per symbol of the test names or less.
 """
 
 import time
@@ -53,7 +53,7 @@ def started(states: int, x: Array, lengths: list[int], steps: int) -> Any:
     return model
 
 
-def steps_of(model: Hmm, start: tuple[Tensor, Tensor, Tensor], x: Tensor, steps: int) -> list[float]:
+def steps_of(model: Hmm, start: list[Tensor], x: Tensor, steps: int) -> list[float]:
     """The log-likelihood before each of so many steps of EM from this start."""
     for buffer, value in zip((model.first, model.moves, model.emission), start, strict=True):
         buffer.copy_(value)
@@ -76,9 +76,10 @@ def measure(gate: bool) -> Outcome:
     flat = np.concatenate([row[:size] for row, size in zip(x.numpy(), lengths, strict=True)])[:, None]
     measured: dict[str, Any] = {}
     passed = True
+    ours: Array
     for states in (8, 16):
         theirs = started(states, flat, lengths, STEPS)
-        start = tuple(torch.from_numpy(a.copy()) for a in (theirs.startprob_, theirs.transmat_, theirs.emissionprob_))
+        start = [torch.from_numpy(a.copy()) for a in (theirs.startprob_, theirs.transmat_, theirs.emissionprob_)]
         theirs.fit(flat, lengths)
         model = untrained(states, length, smoothing=0)
         ours = np.array(steps_of(model, start, x, STEPS))

@@ -62,7 +62,7 @@ def best_paths(first: Tensor, moves: Tensor, odds: Tensor, mask: Tensor | None =
     steps = moves.log()
     score = first.log() + odds[:, 0]
     came = []
-    stay = torch.arange(len(first)).expand(len(odds), -1)
+    stay = torch.arange(moves.shape[-1]).expand(len(odds), -1)
     for t in range(1, odds.shape[1]):
         best, where = (score[:, :, None] + (steps if steps.ndim == 2 else steps[t - 1])).max(dim=1)
         best = best + odds[:, t]
@@ -80,7 +80,8 @@ def best_paths(first: Tensor, moves: Tensor, odds: Tensor, mask: Tensor | None =
 
 def drawn_paths(first: Tensor, moves: Tensor, uniform: Tensor) -> Tensor:
     """States, long ``[batch, time]``, by inverting the cumulative laws at ``uniform`` (float64 ``[batch, time]``)."""
-    law, path = first.expand(len(uniform), -1), []
+    law = first.expand(len(uniform), -1)
+    path: list[Tensor] = []
     for t in range(uniform.shape[1]):
         if t:
             law = (moves if moves.ndim == 2 else moves[t - 1])[path[-1]]
@@ -157,20 +158,19 @@ def grown(flat: Array, lengths: Array, *, alike: bool = True) -> list[Level]:
         if not joined:
             found.append((None, alive, symbols, np.ones(alive)))
             continue
-        keys, inverse, count = np.unique(place[:alive] * width + symbols, return_inverse=True, return_counts=True)
+        keys, inverse, many = np.unique(place[:alive] * width + symbols, return_inverse=True, return_counts=True)
         joined = len(keys) < alive
-        if joined:
-            parent, symbols, place = keys // width, keys % width, inverse.reshape(-1)
-        else:  # from here on the beginnings are numbered as their sequences
-            parent, count = place[:alive], np.ones(alive)
+        parent, count = place[:alive], np.ones(alive)
+        if joined:  # else from here on the beginnings are numbered as their sequences
+            parent, symbols, count, place = keys // width, keys % width, many.astype(np.float64), inverse.reshape(-1)
         if found:
             parent, parents, found[-1] = _going_on_first(parent, *found[-1])
+            found.append((parent, parents, symbols, count))
         else:
-            parent, parents = None, 1
-        found.append((parent, parents, symbols, count))
+            found.append((None, 1, symbols, count))
     return [
         Level(None if parent is None else torch.from_numpy(parent), parents, torch.from_numpy(seen), torch.from_numpy(count))
-        for parent, parents, seen, count in ((a, b, c, d.astype(np.float64)) for a, b, c, d in found)
+        for parent, parents, seen, count in found
     ]
 
 
@@ -188,7 +188,7 @@ def _going_on_first(
 
 
 def expected(
-    levels: list[Level], first: Tensor, move: Tensor, seen: Tensor, hear: Callable[[Level, Tensor], None]
+    levels: list[Level], first: Tensor, move: Tensor, seen: Tensor, hear: Callable[[Level, Tensor], object]
 ) -> tuple[float, Tensor, Tensor]:
     """One E-step: the log-likelihood, how often each state is expected first, and how often each move.
 

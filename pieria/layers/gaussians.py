@@ -50,7 +50,7 @@ class Gaussians(nn.Module):
         return mean, (weights * (self.root.square().sum(dim=-1) + self.mean.square())).sum(dim=1) - mean.square()
 
     def draw(self, states: Tensor, toss: Tensor, white: Tensor) -> Tensor:
-        """Values ``[…, output]`` of ``states`` ``[…]``, from uniform ``toss`` ``[…]`` and normal ``white`` ``[…, output]``."""
+        """Values ``[…, output]`` of ``states`` ``[…]``, from uniform ``toss`` ``[…]``, normal ``white`` ``[…, output]``."""
         passed = self.weights[states].cumsum(dim=-1)
         chosen = (toss[..., None] * passed[..., -1:] >= passed).sum(dim=-1).clamp(max=passed.shape[-1] - 1)
         return self.mean[states, chosen] + torch.einsum("...de,...e->...d", self.root[states, chosen], white)

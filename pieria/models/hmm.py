@@ -116,7 +116,7 @@ class Hmm(Model):
     likelihood = "exact"
     holds_data = False
     presets: ClassVar = {
-        "tiny": {"states": 12, "smoothing": 0.02, "restarts": 4, "iterations": 80},
+        "tiny": {"states": 12, "smoothing": 0.02, "extra": 20.0, "restarts": 4, "iterations": 80},
         "default": {},
         "large": {"states": 64},
         "regimes": {"states": 4, "initial": "sticky"},
@@ -464,11 +464,7 @@ class HmmOfNumbers(Hmm):
         row = torch.cat([s + int(begin) for s, begin in zip(steps, begins, strict=True)])
         values = torch.cat([f[:, 1:] for f in functions])
         blocks = [] if len(functions) == 1 else [chains.grown(np.arange(lengths.sum()), lengths, alike=False)]
-        usual = values.var(dim=0, correction=0)
-        steps_apart = torch.cat([f[:, 1:].diff(dim=0) for f in functions])
-        if len(steps_apart):  # a jump between neighbours has twice the variance of each
-            usual = torch.minimum(usual, 0.5 * steps_apart.square().mean(dim=0)).clamp_min(1e-6 * usual)
-        usual = torch.where(usual > 0, usual, 1.0)
+        usual = _between_neighbours([f[:, 1:] for f in functions])
         return Sequences(lengths, blocks, len(values), usual, values, row)
 
     @torch.no_grad()
@@ -641,6 +637,20 @@ class HmmOfNumbers(Hmm):
 def _exponential(noise: StepNoise, name: str, shape: tuple[int, ...]) -> Tensor:
     """Exponential numbers: divided by their sum, they are a law drawn evenly from all laws."""
     return -torch.log1p(-noise.uniform(name, shape)[0].double().clamp(1e-6, 1 - 1e-6))
+
+
+def _between_neighbours(curves: list[Tensor]) -> Tensor:
+    """The variance of each output around a level that moves slowly, ``[output]``, never 0.
+
+    The difference of two neighbours has twice that variance; the median keeps jumps between levels out of it.
+    """
+    values, steps = torch.cat(curves), torch.cat([curve.diff(dim=0) for curve in curves]).abs()
+    usual = values.var(dim=0, correction=0)
+    if len(steps):
+        middle = steps.median(dim=0).values
+        robust = torch.where(middle > 0, 1.4826 * middle, steps.square().mean(dim=0).sqrt()).square() / 2
+        usual = torch.minimum(usual, robust).clamp_min(1e-6 * usual)
+    return torch.where(usual > 0, usual, 1.0)
 
 
 def _thinned(flat: Array, lengths: Array, most: int) -> tuple[Array, Array]:
