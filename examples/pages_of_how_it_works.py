@@ -14,6 +14,7 @@ from pieria.errors import PieriaError
 MADE = Path(__file__).parents[1] / "docs" / "how-it-works" / "made"
 RUNS = {
     "ngram": "names",
+    "hmm": "names",
     "mixture": "digits",
     "vae": "digits",
     "gan": "digits",

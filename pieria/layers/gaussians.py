@@ -104,3 +104,17 @@ class Gaussians(nn.Module):
         width = torch.einsum("kmed,d->", inverse.square(), near)
         shares = smoothing * self.weights.log().mean(dim=1).sum() if smoothing else torch.zeros(())
         return shares - extra * (diagonal.log().sum() + 0.5 * width)
+
+
+def between_neighbours(curves: list[Tensor]) -> Tensor:
+    """The variance of each output around a level that moves slowly, ``[output]``, never 0.
+
+    The difference of two neighbours has twice that variance; the median keeps jumps between levels out of it.
+    """
+    values, steps = torch.cat(curves), torch.cat([curve.diff(dim=0) for curve in curves]).abs()
+    usual = values.var(dim=0, correction=0)
+    if len(steps):
+        middle = steps.median(dim=0).values
+        robust = torch.where(middle > 0, 1.4826 * middle, steps.square().mean(dim=0).sqrt()).square() / 2
+        usual = torch.minimum(usual, robust).clamp_min(1e-6 * usual)
+    return torch.where(usual > 0, usual, 1.0)

@@ -21,7 +21,7 @@ Vassilvitskii (2007), k-means++; Biernacki, Celeux and Govaert (2003), short run
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -32,7 +32,7 @@ from pieria.data.batch import Batch, check, mask_after_end
 from pieria.errors import FormError, TrainingError, UsageError
 from pieria.forms import Curve, Form, Tokens
 from pieria.layers import chains
-from pieria.layers.gaussians import Gaussians
+from pieria.layers.gaussians import Gaussians, between_neighbours
 from pieria.models.contract import Model, Step
 from pieria.noise import Noise, StepNoise
 from pieria.sampling.decoding import Decoding, generate, trace_symbols
@@ -40,8 +40,9 @@ from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
 
 Array = np.ndarray
-AT_ONCE = 1 << 24  # numbers held for one block of sequences while learning: bounds memory
+AT_ONCE = 1 << 23  # numbers held for one block of sequences while learning: bounds memory
 TRIAL = 15  # passes after which the most promising start is chosen
+SHOWN = 64  # symbols up to which a trace shows the path
 FARTHEST = 1_000_000  # steps of a chain of numbers
 
 
@@ -376,14 +377,15 @@ class Hmm(Model):
     def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
         """Each symbol with its odds, the law of the state that it comes from, and the best path so far."""
         assert isinstance(options, Decoding)
-
-        def hidden(read: Tensor) -> dict[str, Tensor]:
-            laws, _ = self._read(read, self.start(1))
-            found = {"state": laws[0, -1]}
-            symbols = read[read != self.form.begin][None]  # type: ignore[attr-defined]
-            return {**found, "path": self.states(Batch(symbols))[0]} if symbols.numel() else found
-
-        yield from trace_symbols(self, options, noise, look=hidden)
+        assert isinstance(self.form, Tokens)
+        steps = trace_symbols(self, options, noise, look=lambda read: {"state": self._read(read, self.start(1))[0][0, -1]})
+        for step in steps:
+            assert step.x is not None
+            made = int(mask_after_end(step.x, self.form.end).sum())
+            if made > SHOWN:  # each path is a walk through the whole text
+                yield step
+            else:
+                yield replace(step, data={**step.data, "path": self.states(Batch(step.x))[0, :made]})
 
 
 class NumbersSampling(AnySettings):
@@ -453,7 +455,8 @@ class HmmOfNumbers(Hmm):
         self.high.copy_(x.max())
         if len(gaps):
             usual = gaps[gaps <= 1.5 * gaps.median()].mean()
-            self.gap.copy_(torch.maximum(usual, (x.max() - x.min()) / (20 * len(x))))  # holes are not all of the chain
+            whole = sum((f[-1, 0] - f[0, 0] for f in functions), torch.zeros(()))
+            self.gap.copy_(torch.maximum(usual, whole / (20 * len(x))))  # holes are not all of the chain
 
     def gathered(self, batches: Callable[[], Iterable[Batch]]) -> Sequences:
         """All curves, step by step; one alone is worked on along its length, several side by side."""
@@ -464,7 +467,7 @@ class HmmOfNumbers(Hmm):
         row = torch.cat([s + int(begin) for s, begin in zip(steps, begins, strict=True)])
         values = torch.cat([f[:, 1:] for f in functions])
         blocks = [] if len(functions) == 1 else [chains.grown(np.arange(lengths.sum()), lengths, alike=False)]
-        usual = _between_neighbours([f[:, 1:] for f in functions])
+        usual = between_neighbours([f[:, 1:] for f in functions])
         return Sequences(lengths, blocks, len(values), usual, values, row)
 
     @torch.no_grad()
@@ -523,10 +526,9 @@ class HmmOfNumbers(Hmm):
         With ``given``, given the points of the one series that was learned.
         """
         if not given or not len(self.points):
-            steps = self._steps(x, float(x[0]))
-            powers = {int(n): torch.linalg.matrix_power(self.moves, int(n)) for n in steps.diff().unique()}
-            moves = [powers[int(n)] for n in steps.diff()]
-            return self.first, torch.stack(moves) if moves else self.moves.new_zeros(0, *self.moves.shape)
+            steps, which = self._steps(x, float(x[0])).diff().unique(return_inverse=True)
+            powers = [torch.linalg.matrix_power(self.moves, int(n)) for n in steps]
+            return self.first, powers[0] if len(powers) == 1 else torch.stack([*powers, self.moves])[which]
         begin = float(self.points[0, 0])
         known = self._steps(self.points[:, 0], begin)
         shown = self._odds(self.points[:, 1:])
@@ -617,7 +619,7 @@ class HmmOfNumbers(Hmm):
         stop = float(self.high) if options.stop is None else options.stop
         if start > stop:
             raise UsageError(f"start {start:g} lies after stop {stop:g}", "start before stop", "Swap them")
-        points = options.points or int(min(100_000, 1 + round((stop - start) / float(self.gap))))
+        points = options.points or int(min(20_000, 1 + round((stop - start) / float(self.gap))))
         return torch.linspace(start, stop, points, dtype=torch.float64)[None]
 
     def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
@@ -637,20 +639,6 @@ class HmmOfNumbers(Hmm):
 def _exponential(noise: StepNoise, name: str, shape: tuple[int, ...]) -> Tensor:
     """Exponential numbers: divided by their sum, they are a law drawn evenly from all laws."""
     return -torch.log1p(-noise.uniform(name, shape)[0].double().clamp(1e-6, 1 - 1e-6))
-
-
-def _between_neighbours(curves: list[Tensor]) -> Tensor:
-    """The variance of each output around a level that moves slowly, ``[output]``, never 0.
-
-    The difference of two neighbours has twice that variance; the median keeps jumps between levels out of it.
-    """
-    values, steps = torch.cat(curves), torch.cat([curve.diff(dim=0) for curve in curves]).abs()
-    usual = values.var(dim=0, correction=0)
-    if len(steps):
-        middle = steps.median(dim=0).values
-        robust = torch.where(middle > 0, 1.4826 * middle, steps.square().mean(dim=0).sqrt()).square() / 2
-        usual = torch.minimum(usual, robust).clamp_min(1e-6 * usual)
-    return torch.where(usual > 0, usual, 1.0)
 
 
 def _thinned(flat: Array, lengths: Array, most: int) -> tuple[Array, Array]:

@@ -332,7 +332,7 @@ def test_prompts_options_and_traces_go_through_the_shared_decoder(tmp_path: Path
     steps = list(model.trace(Decoding(), ItemNoise(4, 1)))
     assert torch.equal(steps[-1].x, model.sample(1, Decoding(), ItemNoise(4, 1)))
     assert steps[0].data["state"].shape == (3,)
-    assert [len(step.data["path"]) for step in steps[1:]] == list(range(1, len(steps)))
+    assert [len(step.data["path"]) for step in steps] == list(range(1, len(steps) + 1))
     save(model, tmp_path / "model.safetensors")
     again = load(tmp_path / "model.safetensors")
     assert torch.equal(again.logits(some_items()), model.logits(some_items()))
