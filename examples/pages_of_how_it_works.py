@@ -19,6 +19,7 @@ RESULTS = Path(__file__).parents[1] / "benchmarks" / "results.jsonl"
 MADE = Path(__file__).parents[1] / "docs" / "how-it-works" / "made"
 RUNS = {
     "ngram": "names",
+    "hmm": "names",
     "mixture": "digits",
     "vae": "digits",
     "gan": "digits",

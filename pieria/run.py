@@ -17,7 +17,7 @@ from pieria.data.storage import read_json, write_atomically, write_json
 from pieria.errors import DataError, UsageError, unknown
 from pieria.forms import Label, Tokens
 from pieria.modalities.contract import Artifact, Collection, Modality
-from pieria.models.contract import Model, Predicts, device_of
+from pieria.models.contract import Hides, Model, Predicts, device_of
 from pieria.noise import ItemNoise
 from pieria.training import workspace as directory
 from pieria.training.loop import device_wanted
@@ -484,20 +484,7 @@ class Run:
         """
         from pieria.scoring import score
 
-        if isinstance(what, str | Path) and Path(what).expanduser().exists():
-            collection = self.modality.read(Path(what).expanduser(), column)
-        elif isinstance(what, str | Path):
-            raise DataError(f"{what} does not exist", "a file, a folder, or a list of artifacts", "Check the path")
-        elif isinstance(self.model.condition, Tokens):
-            if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in what):
-                raise UsageError(
-                    "texts without their prompts",
-                    "pairs: (prompt, completion)",
-                    "Score [(prompt, completion), …], or a file",
-                )
-            collection = Collection([pair[1] for pair in what], prompts=[pair[0] for pair in what])
-        else:
-            collection = Collection(list(what))
+        collection = self._collection(what, column)
         try:
             dataset = self.dataset()
             held = dataset.examples("validation") if "validation" in dataset.parts else None
@@ -546,6 +533,50 @@ class Run:
         from pieria import filling
 
         return filling.predicted(self.model, self.modality, [texts] if isinstance(texts, str) else list(texts), batch)
+
+    def states(
+        self, what: str | Path | Sequence[Artifact], *, posterior: bool = False, column: str | None = None
+    ) -> list[list[int]] | list[Tensor]:
+        """The hidden states behind each item of a file, a folder or a list of artifacts, one a symbol or point.
+
+        The most probable path (Viterbi), or with ``posterior`` the probability of each state at each place given the whole
+        item, ``[place, state]``. The end of a text is not among its places; one stream is one item.
+
+        Raises `UsageError` for a family without hidden states.
+        """
+        if not isinstance(self.model, Hides):
+            raise UsageError(
+                f"{self.record['model']['family']} has no hidden states", "a family that has, such as hmm", "Fit one"
+            )
+        examples = self.modality.examples(self._collection(what, column))
+        stream = isinstance(examples.form, Tokens) and examples.form.end is None
+        context = self.model.reach if stream and isinstance(self.model, Predicts) else 0
+        found: list[Tensor] = []
+        with torch.inference_mode():
+            for batch in examples.sweep(16, length=16 * context or None, context=context):
+                there = batch.to(self.device)
+                path = (self.model.posterior if posterior else self.model.states)(there).cpu()
+                real = torch.ones(batch.x.shape[:2], dtype=torch.bool) if batch.mask is None else batch.mask
+                if isinstance(examples.form, Tokens) and not stream:
+                    real = real & (batch.x != examples.form.end)
+                found += [row[counts] for row, counts in zip(path, real, strict=True)]
+        found = [torch.cat(found)] if stream else found
+        return found if posterior else [path.tolist() for path in found]
+
+    def _collection(self, what: str | Path | Sequence[Artifact], column: str | None) -> Collection:
+        if isinstance(what, str | Path) and Path(what).expanduser().exists():
+            return self.modality.read(Path(what).expanduser(), column)
+        if isinstance(what, str | Path):
+            raise DataError(f"{what} does not exist", "a file, a folder, or a list of artifacts", "Check the path")
+        if isinstance(self.model.condition, Tokens):
+            if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in what):
+                raise UsageError(
+                    "texts without their prompts",
+                    "pairs: (prompt, completion)",
+                    "Score [(prompt, completion), …], or a file",
+                )
+            return Collection([pair[1] for pair in what], prompts=[pair[0] for pair in what])
+        return Collection(list(what))
 
     def evaluate(self, split: str = "test", *, count: int | None = None, seed: int = 0) -> "Scorecard":
         """How good it is: every figure with unit, direction, reference set, count and seed; kept as ``scorecard.json``."""

@@ -34,6 +34,9 @@ TITLES = {
     "features": "Feature maps on the way",
     "raw": "The numbers that the network puts out",
     "score": "What the discriminator says (higher: more like real data)",
+    "state": "Which hidden state the next symbol comes from, as far as can be told",
+    "path": "The hidden path: the state behind each place",
+    "level of each state": "What each state shows on average",
     "covariance": "How much each point says about each other one",
     "deviation": "How uncertain the function is (one standard deviation)",
 }
@@ -75,6 +78,9 @@ def _tokens(step: Step, modality: Modality) -> str:
             body += f'{title}<div class="columns">{each}</div>'
         elif read is not None and tensor.ndim == 3 and tensor.shape[2] == read.numel():
             body += title + _looks(tensor, [_symbol(modality, symbol) for symbol in read.flatten().tolist()])
+        elif name == "path" and step.x is not None:
+            pairs = zip(step.x[0].tolist(), tensor.tolist(), strict=False)
+            body += title + "<p>" + " ".join(_behind(_symbol(modality, symbol), state) for symbol, state in pairs) + "</p>"
         elif name == "by order":
             names = ["no history", *(f"{n} before" for n in range(1, tensor.numel()))]
             body += title + _shares(names, tensor.flatten().tolist())
@@ -83,6 +89,10 @@ def _tokens(step: Step, modality: Modality) -> str:
         else:
             body += _tensor(name, tensor)
     return body
+
+
+def _behind(symbol: str, state: int) -> str:
+    return f"<code>{escape(symbol)}</code><sub>{state}</sub>"
 
 
 def _text(modality: Modality, x: Tensor) -> str:
