@@ -1,12 +1,12 @@
 """Recurrent networks: a state of fixed size that is made anew at each symbol out of itself and the symbol.
 
-All that was read is in the state, however long ago, as far as there is room for it; so drawing a symbol costs the same at any
-length. The product of the odds of each next symbol is the item's exact probability.
+All that was read is in the state, as far as there is room for it; so drawing a symbol costs the same at any length. The
+product of the odds of each next symbol is the item's exact probability.
 
-Five cells. *vanilla*: h ← tanh(Wx + Uh), which forgets within some ten symbols. *lstm* and *gru* have gates that say what is
-kept, and must be trained one step after the other. *mingru* and *minlstm* take their gates from the symbols alone,
-h_t = (1 - z_t) h_{t-1} + z_t v_t, so that training runs all steps at once by a scan (`layers.scan`); what such gates cannot
-see is made up for by a short convolution before and a small network after each recurrence.
+Five cells. *vanilla*: h ← tanh(Wx + Uh), which forgets in some ten symbols. *lstm* and *gru* have gates that say what is
+kept, and are trained step after step. *mingru* and *minlstm* read only the symbols at their gates, so that training
+makes all steps of h_t = (1 - z_t) h_{t-1} + z_t v_t at once, by a scan (`layers.scan`); what such gates cannot see is made
+up for by a short convolution before and a small network after each recurrence.
 
 A stream is learned in order: each row of a batch is a column of the text, read window after window, and the state goes on
 from one window to the next without a gradient (truncated backpropagation through time). It lies in buffers, so that a resumed
@@ -33,7 +33,7 @@ from pieria.forms import Form, Label, Tokens
 from pieria.layers.norms import norm
 from pieria.layers.precision import Precision, products
 from pieria.layers.scan import scan
-from pieria.losses.symbols import cross_entropy, symbol_log_prob
+from pieria.losses.symbols import cross_entropy_of_features, symbol_log_prob
 from pieria.models.contract import Losses, Model, Phase, Step
 from pieria.noise import Noise, StepNoise
 from pieria.sampling.decoding import Decoding, generate, trace_symbols
@@ -273,9 +273,12 @@ class RNN(Model):
             after.append(left)
         return self.last(x), torch.cat(after, dim=1).to(state.dtype)
 
-    def _head(self, x: Tensor) -> Tensor:
+    def _output(self) -> tuple[Tensor, Tensor]:
         weight = self.symbol.weight[: self.form.vocabulary] if self.odds is None else self.odds.weight
-        return functional.linear(x, weight, self.odds_bias)
+        return weight, self.odds_bias
+
+    def _head(self, x: Tensor) -> Tensor:
+        return functional.linear(x, *self._output())
 
     def logits(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
         """Log-odds ``[batch, time, vocabulary]``; row t is of the symbol after ``tokens[:, : t + 1]``."""
@@ -312,9 +315,8 @@ class RNN(Model):
             read = torch.cat([before, batch.x[:, :-1]], dim=1)
             features, state = self._read(read, state, self._label(batch.condition))
             dropped = locked(features, s.dropout if s.output_dropout is None else s.output_dropout, self.training)
-            logits = self._head(dropped)
+            losses = cross_entropy_of_features(dropped, *self._output(), batch.x, batch.mask)
         self._leave(batch, noise, state)
-        losses = cross_entropy(logits.float(), batch.x, batch.mask)
         loss = losses.loss
         if s.activation_penalty:
             loss = loss + s.activation_penalty * dropped.float().square().mean()
