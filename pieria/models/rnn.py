@@ -9,8 +9,8 @@ makes all steps of h_t = (1 - z_t) h_{t-1} + z_t v_t at once, by a scan (`layers
 up for by a short convolution before and a small network after each recurrence.
 
 A stream is learned in order: each row of a batch is a column of the text, read window after window, and the state goes on
-from one window to the next without a gradient (truncated backpropagation through time). It lies in buffers, so that a resumed
-run goes on from it too. There is no latent space: the state sums up the past, and nothing is drawn from it.
+from one window to the next without a gradient (truncated backpropagation through time). It lies in buffers, so that a
+resumed run goes on from it too. There is no latent space: the state sums up the past, and nothing is drawn from it.
 
 Choose it for long streams, for drawing cheaply at any length, and for little text with strong dropout, where LSTMs are hard
 to beat. Papers: Hochreiter & Schmidhuber 1997, *Long short-term memory*; Cho et al. 2014, arXiv 1406.1078 (GRU); Feng et al.
