@@ -51,3 +51,36 @@ class RandomWindows:
         """Zero: independent draws have no epochs."""
         del step
         return np.zeros(self.size, dtype=np.int64)
+
+
+class Columns:
+    """A stream read from left to right by ``size`` readers at once, each in a column of its own, ``length`` symbols a step.
+
+    The windows of a column join without a gap. After the last one the readers begin anew, a few symbols further on (by
+    chance), so that windows are not cut at the same places twice.
+
+    >>> [Columns(count=21, size=2, seed=0, length=3).places(step).tolist() for step in range(4)]
+    [[1, 11], [4, 14], [0, 10], [3, 13]]
+    """
+
+    def __init__(self, count: int, size: int, seed: int, length: int) -> None:
+        self.size, self.seed, self.length = size, seed, length
+        self.column = count // size
+        self.shifts = min(length, self.column - length + 1)
+        self.windows = (self.column - self.shifts + 1) // length
+
+    @staticmethod
+    def fit(count: int, size: int, length: int) -> bool:
+        """Whether each column holds a window."""
+        return count // size >= length
+
+    def places(self, step: int) -> np.ndarray:
+        """The ``size`` places of this step (long)."""
+        epoch, window = divmod(step, self.windows)
+        generator = np.random.Generator(np.random.Philox(key=key_of(self.seed, "columns", epoch)))
+        first = int(generator.integers(self.shifts)) + window * self.length
+        return np.arange(self.size, dtype=np.int64) * self.column + first
+
+    def epochs(self, step: int) -> np.ndarray:
+        """How often each column was read to its end."""
+        return np.full(self.size, step // self.windows, dtype=np.int64)

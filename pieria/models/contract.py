@@ -35,6 +35,8 @@ class Model(nn.Module, ABC):
     - ``requires_condition``: it cannot do without one.
     - ``likelihood``: what its ``log_prob`` is, "none" without one.
     - ``holds_data``: its weights contain training examples.
+    - ``reads_in_order``: it learns a stream in order, each row of a batch going on where it was left a step before
+      (``batch.index`` says where a window stands).
     - ``presets``: name to settings that differ from the defaults; one of them is ``tiny``. A preset may also set
       what the training loop reads (batch, rate, …), as ``training_defaults`` does for all presets.
     - ``paper``: where it comes from.
@@ -47,6 +49,7 @@ class Model(nn.Module, ABC):
     requires_condition: ClassVar[bool] = False
     likelihood: ClassVar[Likelihood] = "none"
     holds_data: ClassVar[bool] = False
+    reads_in_order: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]]
     training_defaults: ClassVar[dict[str, Any]] = {}
     paper: ClassVar[str]

@@ -56,12 +56,15 @@ class HeldOut:
         return examples is not None and (scores or isinstance(model, Validates))
 
     def _batches(self) -> list[Batch]:
-        # counting models read far back, and are cheap: they are scored as they will be; others as they are trained
-        if isinstance(self.model, Estimates) and isinstance(self.model, Predicts):
-            chosen = []
-            for batch in self.examples.sweep(self.batch, context=self.model.reach):
+        # counting models read far back, and are cheap: they are scored as they will be, and so are those that carry a state
+        # along; others as they are trained
+        if isinstance(self.model, Predicts) and (isinstance(self.model, Estimates) or self.model.reads_in_order):
+            form, chosen = self.examples.form, list[Batch]()
+            assert isinstance(form, Tokens)
+            length = max(form.length, self.model.reach) if self.model.reads_in_order else form.length
+            for batch in self.examples.sweep(self.batch, length=length, context=self.model.reach):
                 chosen.append(batch)
-                if sum(len(b) for b in chosen) >= self.count:
+                if sum(b.x.numel() for b in chosen) >= self.count * form.length:
                     break
             return chosen
         return [

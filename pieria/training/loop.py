@@ -225,7 +225,7 @@ class _Learning:
 
     def _train(self, part: Model, stage: Stage, plan: Plan, examples: Examples, held: HeldOut | None, *, last: bool) -> None:
         p, processes = self.progress, self.processes
-        order, items = order_of(examples, plan.batch, key_of(plan.seed, stage.name))
+        order, items = order_of(examples, plan.batch, key_of(plan.seed, stage.name), in_order=part.reads_in_order)
         slices = processes.slices(plan.batch, plan.accumulate)
         seeded_plan = plan if not stage.name else plan.changed(seed=key_of(plan.seed, stage.name) % 2**63)
         game = Game(part, seeded_plan, processes)

@@ -9,7 +9,7 @@ from torch import Tensor
 from pieria.data.batch import Batch
 from pieria.data.examples import Examples, StreamExamples
 from pieria.data.lengths import ByLength, lengths_of
-from pieria.data.order import Order, RandomWindows
+from pieria.data.order import Columns, Order, RandomWindows
 from pieria.errors import TrainingError
 from pieria.forms import Form
 from pieria.models.contract import Learns, Model, Stage
@@ -78,13 +78,18 @@ def chosen(stage: Stage, train: Examples, validation: Examples | None) -> tuple[
     return _seen(train, stage), None if validation is None else _seen(validation, stage)
 
 
-def order_of(examples: Examples, batch: int, seed: int) -> tuple[Order | RandomWindows | ByLength, float]:
-    """In which order they are met, and how many items make an epoch."""
+def order_of(
+    examples: Examples, batch: int, seed: int, *, in_order: bool = False
+) -> tuple[Order | RandomWindows | ByLength | Columns, float]:
+    """In which order they are met, and how many items make an epoch; ``in_order`` reads a stream from left to right."""
     source = examples
     while isinstance(source, Viewed):
         source = source.source
     if isinstance(source, StreamExamples):
-        return RandomWindows(len(source), batch, seed), source.scored() / source.form.length
+        windows = source.scored() / source.form.length
+        if in_order and Columns.fit(len(source), batch, source.form.length):
+            return Columns(len(source), batch, seed, source.form.length), windows
+        return RandomWindows(len(source), batch, seed), windows
     lengths = lengths_of(source)
     if lengths is not None:
         return ByLength(lengths, batch, seed), float(len(source))

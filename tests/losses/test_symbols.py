@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from pieria.losses import symbols
 from pieria.losses.symbols import cross_entropy, symbol_log_prob
 
 
@@ -33,3 +34,37 @@ def test_a_batch_in_which_nothing_counts_costs_nothing():
     assert losses.loss.item() == 0
     assert losses.count == 0
     assert (logits.grad == 0).all()
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("biased", [True, False])
+def test_the_cross_entropy_of_features_is_that_of_their_odds(masked, biased, monkeypatch):
+    """In pieces of two rows; its gradients too."""
+    monkeypatch.setattr(symbols, "IN_CACHE", 22)
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(3, 5, 4), (11, 4), (11,)]
+    features, weight, bias = (torch.randn(s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes)
+    given = [features, weight, *([bias] if biased else [])]
+    x = torch.randint(0, 11, (3, 5), generator=generator)
+    mask = torch.rand(3, 5, generator=generator) < 0.6 if masked else None
+    wanted = symbols.cross_entropy(torch.nn.functional.linear(*given), x, mask)
+    found = symbols.cross_entropy_of_features(features, weight, bias if biased else None, x, mask)
+    torch.testing.assert_close(found.loss, wanted.loss)
+    assert (found.count, found.unit) == (wanted.count, wanted.unit)
+    ours, theirs = (torch.autograd.grad(3 * each.loss, given) for each in (found, wanted))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_the_cross_entropy_of_features_in_bfloat16_is_near():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(8, 16, 32, generator=generator).requires_grad_()
+    weight = (0.3 * torch.randn(50, 32, generator=generator)).requires_grad_()
+    x = torch.randint(0, 50, (8, 16), generator=generator)
+    wanted = symbols.cross_entropy_of_features(features, weight, None, x).loss
+    theirs = torch.autograd.grad(wanted, [features, weight])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = symbols.cross_entropy_of_features(features, weight, None, x).loss
+    assert found.item() == pytest.approx(wanted.item(), rel=0.01)
+    for one, other in zip(torch.autograd.grad(found, [features, weight]), theirs, strict=True):
+        assert one.dtype == torch.float32
+        assert float(torch.cosine_similarity(one.flatten(), other.flatten(), dim=0)) > 0.999
