@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pieria import keeping, registry
-from pieria.data.examples import without_condition
+from pieria.data.examples import Examples, without_condition
 from pieria.errors import UsageError, unknown
+from pieria.evaluation.comparison import spread
+from pieria.evaluation.replies import answer, replies_of
 from pieria.forms import Form, Label, Tokens
 from pieria.modalities.contract import Modality
 from pieria.models import weights
-from pieria.models.contract import Model, device_of
+from pieria.models.contract import Model, Predicts, device_of
 from pieria.noise import ItemNoise, seeded
 from pieria.settings import Settings, assign
 from pieria.training import workspace as directory
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from pieria.modalities.opening import Dataset
 
 PREVIEWED, PREVIEWED_LENGTH, PREVIEW_SEED = 16, 200, 0  # items (2 of a stream), symbols of a stream
+PREVIEWED_REPLIES = 4
 
 # ---- what was asked --------------------------------------------------------------------------------------------------
 
@@ -57,7 +60,8 @@ def prepared(
     family = registry.find(model)
     preset_values = _preset(family, model, preset)
     earlier = None if start_from is None else keeping.restored(start_from)
-    kind = type(earlier.modality) if earlier is not None else _modality_of(data, as_, column)
+    reading = None if earlier is None else _reading(earlier.modality, data, as_, column)
+    kind = type(reading) if reading is not None else _modality_of(data, as_, column)
     owners: list[type[Settings]] = [family.Settings, Plan, kind.Settings]
     default = assign(family.training_defaults, owners)
     named = assign(preset_values, owners)
@@ -69,7 +73,7 @@ def prepared(
         column=column,
         form=form or _form_for(family, kind, model),
         settings={**default[2], **named[2], **own[2]},
-        modality=None if earlier is None else earlier.modality,
+        modality=reading,
         licence=licence,
         consent=consent,
     )
@@ -98,6 +102,16 @@ def _modality_of(data: str | Path, as_: str | None, column: str | None) -> type[
     from pieria.modalities import finding
 
     return finding.load(finding.forms_of(str(data), as_, column)[0])
+
+
+def _reading(modality: Modality, data: str | Path, as_: str | None, column: str | None) -> Modality:
+    """The modality of a run as it reads these data: a run of text can go on with conversations."""
+    from pieria.modalities.chat import Chat
+    from pieria.modalities.text import Text
+
+    if isinstance(modality, Text) and _modality_of(data, as_, column) is Chat:
+        return Chat.beside(modality)
+    return modality
 
 
 def _form_for(family: type[Model], kind: type[Modality], model: str) -> str:
@@ -211,7 +225,7 @@ def learned(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, res
             watch.say(sentence)
         if net.condition is None:
             train, validation = without_condition(train), None if validation is None else without_condition(validation)
-        preview = _previewer(space, dataset.modality) if space.writes else None
+        preview = _previewer(space, dataset.modality, validation or train) if space.writes else None
         watch = replace(watch, preview=preview)
         try:
             history = learn(net, train, validation, plan, workspace=space, resume=resume, watch=watch)
@@ -228,11 +242,23 @@ def learned(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, res
             watch.say(f"stopped after step {history.steps}; go on with: pieria fit --resume {space.path}")
 
 
-def _previewer(space: Workspace, modality: Modality) -> Any:
-    """Draws a few artifacts, always from the same noise, into ``samples/``."""
+def _previewer(space: Workspace, modality: Modality, examples: Examples) -> Any:
+    """Draws a few artifacts, always from the same noise, into ``samples/``: of conversations, what it replies in some."""
+    led = replies_of(examples)
 
     def draw(model: Model, step: int) -> None:
         form = model.form
+        said = {"pieria": space.record["name"], "step": str(step)}
+        path = space.path / "samples" / f"step-{step:08d}"
+        if led is not None and isinstance(model, Predicts) and model.condition is None:
+            places = spread(len(led.examples), PREVIEWED_REPLIES).tolist()
+            talks: list[Any] = []
+            for item, place in enumerate(places):
+                lead = led.lead(place)
+                made = answer(model, lead, PREVIEWED_LENGTH, led.last, ItemNoise(PREVIEW_SEED, 1, first=item))
+                talks += modality.decode(torch.cat([lead, made])[None])
+            modality.preview(talks, path, said)
+            return
         stream = isinstance(form, Tokens) and form.end is None
         n = 2 if stream else PREVIEWED
         has_length = stream and "length" in model.Sampling.model_fields
@@ -241,7 +267,6 @@ def _previewer(space: Workspace, modality: Modality) -> Any:
         classes = len(model.condition.classes) if isinstance(model.condition, Label) else 0
         condition = torch.arange(n, device=device) % classes if classes else None
         drawn = modality.decode(model.sample(n, options, ItemNoise(PREVIEW_SEED, n), condition).cpu())
-        said = {"pieria": space.record["name"], "step": str(step)}
-        modality.preview(drawn, space.path / "samples" / f"step-{step:08d}", said)
+        modality.preview(drawn, path, said)
 
     return draw

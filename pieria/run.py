@@ -5,7 +5,7 @@ rest is JSON; a family of one's own is imported from the file that its user name
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -16,7 +16,9 @@ from pieria import fitting, keeping
 from pieria.data.storage import read_json, write_atomically, write_json
 from pieria.errors import DataError, UsageError, unknown
 from pieria.forms import Label, Tokens
+from pieria.modalities.chat import Chat
 from pieria.modalities.contract import Artifact, Collection, Modality
+from pieria.modalities.messages import ASSISTANT, Conversation, Message
 from pieria.models.contract import Model, Predicts, device_of
 from pieria.noise import ItemNoise
 from pieria.training import workspace as directory
@@ -265,7 +267,7 @@ class Run:
         Args:
             n: how many.
             seed: the same seed gives the same artifacts.
-            prompt: how each begins (texts).
+            prompt: how each begins (texts); of conversations, what the user says first.
             label: the class to draw, or one an item; of a conditional model without it, item i is of class i mod classes.
             stop: strings before which a text ends.
             out: also write them, to a file or folder in the modality's own format.
@@ -276,13 +278,19 @@ class Run:
         """
         if n < 1 or batch < 1:
             raise UsageError(f"{n} samples, {batch} together", "at least 1")
+        drawn: list[Artifact]
         chosen = self.model.Sampling.of(options)
         condition = self._condition(n, label)
         stops = [stop] if isinstance(stop, str) else list(stop)
         if "" in stops:
             raise UsageError("an empty stop string, before which every text ends at once", "at least one character")
+        if isinstance(self.modality, Chat) and (prompt is not None or self.modality.settings.learn == "assistant"):
+            drawn = self._replies(prompt, n, seed, stops, options)
+            if out is not None:
+                self.write(drawn, Path(out), seed=seed)
+            return drawn
         noise = ItemNoise(seed, n)
-        drawn: list[Artifact] = []
+        drawn = []
         with torch.inference_mode():
             for start in range(0, n, batch):
                 part = noise.part(start, min(start + batch, n))
@@ -331,6 +339,69 @@ class Run:
             ends = [found for stop in stops if (found := text.find(stop, begins)) >= 0]
             texts[place] = text[: min(ends)] if ends else text
         return texts
+
+    def _replies(
+        self, prompt: str | None, n: int, seed: int, stops: Sequence[str], options: Mapping[str, Any]
+    ) -> list[Artifact]:
+        from pieria import chatting
+
+        if prompt is None:
+            raise UsageError(
+                f"no prompt for {self.path}, which learned the assistant's turns alone",
+                "what the user says",
+                f"Give --prompt, or talk to it with 'pieria chat {self.path}'",
+            )
+        chat, conversation = chatting.talker(self.model, self.modality), chatting.asked(prompt)
+        noise = ItemNoise(seed, n)
+        said = (
+            "".join(chatting.reply(self.model, chat, conversation, noise.part(i, i + 1), stop=stops, options=options))
+            for i in range(n)
+        )
+        return [Conversation((*conversation.messages, Message(ASSISTANT, words))) for words in said]
+
+    # ---- talking -----------------------------------------------------------------------------------------------------
+
+    def chat(
+        self,
+        messages: str | Iterable[Any],
+        *,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
+        told: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> str:
+        """The assistant's next turn in a conversation.
+
+        Args:
+            messages: what was said so far, ``{"role": …, "content": …}`` each, the last one of the user; or a string, which
+                the user says first.
+            seed: the same seed and the same conversation give the same reply.
+            stop: strings before which it ends.
+            told: hears, in sentences, what had to be left out of a conversation that is longer than the context.
+            options: of the family's drawing; unless said otherwise ``temperature=0.7, top_p=0.9``.
+
+        A run that learned no conversations is given plain lines ``user: …`` and ``assistant: …``, and its reply is a line.
+        Raises `UsageError` for a run that cannot be talked to, `DataError` for messages that are none.
+        """
+        return "".join(self.chat_stream(messages, seed=seed, stop=stop, told=told, **options))
+
+    def chat_stream(
+        self,
+        messages: str | Iterable[Any],
+        *,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
+        told: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> Iterator[str]:
+        """The pieces of what `chat` gives, each as soon as it is certain."""
+        from pieria import chatting
+
+        chat, conversation = chatting.talker(self.model, self.modality), chatting.asked(messages)
+        # each turn has noise of its own, however much of the conversation is still in the context
+        noise = ItemNoise(seed, 1, items=[len(conversation.messages)])
+        stops = [stop] if isinstance(stop, str) else list(stop)
+        return chatting.reply(self.model, chat, conversation, noise, stop=stops, told=told, options=options)
 
     def _condition(self, n: int, label: str | int | Sequence[str | int] | None) -> Tensor | None:
         form = self.model.condition

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from pieria.cli import data, draw, explain, fit, judge, models
+from pieria.cli import chat, data, draw, explain, fit, judge, models
 from pieria.errors import PieriaError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ for verb in (
     fit.fit,
     draw.sample,
     draw.score,
+    chat.chat,
     judge.evaluate,
     judge.compare,
     judge.mix,
