@@ -67,6 +67,12 @@ def prepared(
     named = assign(preset_values, owners)
     own = assign(settings, owners)
     plan = Plan.layered(default[1], named[1], {"seed": seed}, own[1], budget)
+    if plan.lora_rank and earlier is None:
+        raise UsageError(
+            f"lora_rank={plan.lora_rank} for a model that has learned nothing yet",
+            "the run whose weights it changes a little",
+            "Give --start-from RUN",
+        )
     dataset = open_data(
         data,
         as_=as_,
