@@ -242,6 +242,8 @@ class Chat(Modality):
             parts = windows(conversation, lambda part: len(self.symbols_of(Conversation(tuple(part)))[0]) <= length)
             divided += len(parts) > 1
             for part in parts:
+                if all(role != ASSISTANT for role, _ in part):
+                    continue  # the user had the last word
                 symbols, learned = self.symbols_of(Conversation(part))
                 shortened += len(symbols) > length
                 rows.append((symbols[:length], learned[:length]))

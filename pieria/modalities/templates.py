@@ -136,13 +136,11 @@ class Template:
             if self.lines:
                 clean = " ".join(clean.splitlines())
             said.append({"role": role, "content": f"{OPEN_REPLY if role == ASSISTANT else OPEN}{clean}{CLOSE}"})
-        import jinja2
-
         try:
             written: str = _compiled(self.source).render(
                 messages=said, add_generation_prompt=answer, bos_token=self.bos, eos_token=self.eos
             )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
+        except Exception as error:  # whatever a template of others raises is its refusal
             raise DataError(
                 f"the chat template refuses this conversation ({error})",
                 "messages as the model's authors meant them, often user and assistant in turn, some without a system",
