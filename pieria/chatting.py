@@ -1,5 +1,6 @@
 """Talking to a model of text: a conversation in, the assistant's next turn out, piece by piece as it is drawn."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -53,24 +54,27 @@ def prompted(chat: Chat, conversation: Conversation, room: int, told: Told) -> T
     most = chat.form.length - room - 1
     messages = conversation.messages
     system = messages[:1] if messages[0].role == SYSTEM else ()
-    rest, dropped = list(messages[len(system) :]), 0
+    turns = messages[len(system) :]
 
-    def written() -> Tensor:
-        return torch.from_numpy(chat.symbols_of(Conversation((*system, *rest)), answer=True)[0].astype("int64"))
+    def written(turns: Sequence[Message]) -> Tensor:
+        return torch.from_numpy(chat.symbols_of(Conversation((*system, *turns)), answer=True)[0].astype("int64"))
 
-    symbols = written()
-    while len(symbols) > most and len(rest) > 1:
-        cut = next((place for place, message in enumerate(rest) if place and message.role == USER), len(rest) - 1)
-        rest, dropped = rest[cut:], dropped + cut
-        symbols = written()
-    if dropped:
-        told(f"the {dropped} oldest turns are forgotten: the context holds {chat.form.length} symbols")
+    symbols = written(turns)
+    if len(symbols) > most:
+        # the fewest turns that leave room are left out; the last one of the user is kept
+        cuts = [place for place, message in enumerate(turns) if message.role == USER]
+        cut = cuts[min(bisect_left(cuts, True, key=lambda place: len(written(turns[place:])) <= most), len(cuts) - 1)]
+        if cut:
+            told(f"the {cut} oldest turns are forgotten: the context holds {chat.form.length} symbols")
+        turns = turns[cut:]
+        symbols = written(turns)
+    rest = list(turns)
     whole = rest[0].content
     while len(symbols) > most and rest[0].content:
         content = rest[0].content
         kept = len(content) * most // (len(symbols) + 1)
         rest[0] = Message(USER, content[len(content) - kept :].lstrip() if kept else "")
-        symbols = written()
+        symbols = written(rest)
     if len(symbols) > most:
         raise UsageError(
             f"the message of the system takes {len(symbols)} symbols",

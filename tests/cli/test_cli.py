@@ -20,7 +20,7 @@ def pieria(*words, code=0, cwd=None):
     return done
 
 
-VERBS = ["data", "models", "fit", "sample", "score", "evaluate", "compare", "mix", "explain", "audit"]
+VERBS = ["data", "models", "fit", "sample", "score", "chat", "evaluate", "compare", "mix", "explain", "audit"]
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,9 @@ def test_files_are_written_and_read_back(tmp_path):
     modality.write(collection.artifacts, tmp_path / "out.jsonl", {"pieria": "0001"})
     assert modality.read(tmp_path / "out.jsonl").artifacts == collection.artifacts
     assert "assistant: See you." in modality.preview(collection.artifacts, tmp_path / "seen").read_text()
-    assert all(isinstance(one, Conversation) for one in modality.decode(torch.randint(0, modality.form.vocabulary, (50, 30))))
+    assert all(
+        isinstance(one, Conversation) for one in modality.decode(torch.randint(0, modality.form.vocabulary, (50, 30)))
+    )
 
 
 @needs_mirror

@@ -1,4 +1,4 @@
-"""Chat templates: what ours writes, that the hub's are written as transformers writes them, and that nobody forges a turn."""
+"""Chat templates: what ours writes, the hub's as transformers writes them, and that nobody forges a turn."""
 
 import pytest
 
