@@ -64,7 +64,11 @@ class Wishes:
 
     def any(self) -> bool:
         """Whether there is one that a family's own ``sample`` cannot do."""
-        return bool(self.prompt or self.stop or self.regex is not None or self.bias or self.beams or self.best_of > 1)
+        return bool(self.prompt or self.stop or self.steers())
+
+    def steers(self) -> bool:
+        """Whether there is one beyond how a text begins and where it ends."""
+        return bool(self.regex is not None or self.bias or self.beams or self.best_of > 1)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ import torch
 from pieria import keeping, registry
 from pieria.data.examples import Examples, without_condition
 from pieria.errors import UsageError, unknown
+from pieria.evaluation.comparison import spread
+from pieria.evaluation.replies import answer, replies_of
 from pieria.forms import Form, Label, Tokens
 from pieria.modalities.contract import Modality
 from pieria.modalities.labelled import Labelled, LabelledSettings
 from pieria.models import weights
-from pieria.models.contract import Adopts, Model, Spells, device_of
+from pieria.models.contract import Adopts, Model, Predicts, Spells, device_of
 from pieria.noise import ItemNoise, seeded
 from pieria.settings import Settings, assign
 from pieria.training import workspace as directory
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 CONDITIONS: dict[str, type[Form]] = {"label": Label, "prompt": Tokens}
 PREVIEWED, PREVIEWED_LENGTH, PREVIEW_SEED = 16, 200, 0  # items (2 of a stream), symbols of a stream
+PREVIEWED_REPLIES = 4
 
 # ---- what was asked --------------------------------------------------------------------------------------------------
 
@@ -61,7 +64,8 @@ def prepared(
     family = registry.find(model)
     preset_values = _preset(family, model, preset)
     earlier = None if start_from is None else keeping.restored(start_from)
-    kind = type(earlier.modality) if earlier is not None else _modality_of(data, as_, column)
+    reading = None if earlier is None else _reading(earlier.modality, data, as_, column)
+    kind = type(reading) if reading is not None else _modality_of(data, as_, column)
     if target is not None:
         kind = Labelled
     owners: list[type[Settings]] = [family.Settings, Plan, kind.Settings]
@@ -69,13 +73,18 @@ def prepared(
     named = assign(preset_values, owners)
     own = assign(settings, owners)
     plan = Plan.layered(default[1], named[1], {"seed": seed}, own[1], budget)
+    if plan.lora_rank and earlier is None:
+        raise UsageError(
+            f"lora_rank={plan.lora_rank} for a model that has learned nothing yet",
+            "the run whose weights it changes a little",
+            "Give --start-from RUN",
+        )
     conditioned = family.requires_condition or condition == "prompt"
     if conditioned and Tokens in family.conditions and "pairs" in kind.Settings.model_fields and target is None:
         default[2].setdefault("pairs", "apart")
     read = {**default[2], **named[2], **own[2]} | ({} if target is None else {"target": target})
-    modality = None if earlier is None else earlier.modality
-    if target is not None and modality is not None and not isinstance(modality, Labelled):
-        modality = Labelled.over(modality, LabelledSettings.of(read))
+    if target is not None and reading is not None and not isinstance(reading, Labelled):
+        reading = Labelled.over(reading, LabelledSettings.of(read))
     dataset = open_data(
         data,
         as_=as_,
@@ -83,7 +92,7 @@ def prepared(
         form=form or _form_for(family, kind, model),
         to=to,
         settings=read,
-        modality=modality,
+        modality=reading,
         licence=licence,
         consent=consent,
     )
@@ -118,6 +127,16 @@ def _modality_of(data: str | Path, as_: str | None, column: str | None) -> type[
     from pieria.modalities import finding
 
     return finding.load(finding.forms_of(str(data), as_, column)[0])
+
+
+def _reading(modality: Modality, data: str | Path, as_: str | None, column: str | None) -> Modality:
+    """The modality of a run as it reads these data: a run of text can go on with conversations."""
+    from pieria.modalities.chat import Chat
+    from pieria.modalities.text import Text
+
+    if isinstance(modality, Text) and _modality_of(data, as_, column) is Chat:
+        return Chat.beside(modality)
+    return modality
 
 
 def _form_for(family: type[Model], kind: type[Modality], model: str) -> str:
@@ -273,10 +292,22 @@ def learned(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, res
 
 
 def _previewer(space: Workspace, modality: Modality, asked: Examples) -> Any:
-    """Draws a few artifacts, always from the same noise, into ``samples/``."""
+    """Draws a few artifacts, always from the same noise, into ``samples/``: of conversations, what it replies in some."""
+    led = replies_of(asked)
 
     def draw(model: Model, step: int) -> None:
         form = model.form
+        said = {"pieria": space.record["name"], "step": str(step)}
+        path = space.path / "samples" / f"step-{step:08d}"
+        if led is not None and isinstance(model, Predicts) and model.condition is None:
+            places = spread(len(led.examples), PREVIEWED_REPLIES).tolist()
+            talks: list[Any] = []
+            for item, place in enumerate(places):
+                lead = led.lead(place)
+                made = answer(model, lead, PREVIEWED_LENGTH, led.last, ItemNoise(PREVIEW_SEED, 1, first=item))
+                talks += modality.decode(torch.cat([lead, made])[None])
+            modality.preview(talks, path, said)
+            return
         stream = isinstance(form, Tokens) and form.end is None
         n = 2 if stream else PREVIEWED
         has_length = stream and "length" in model.Sampling.model_fields
@@ -290,7 +321,6 @@ def _previewer(space: Workspace, modality: Modality, asked: Examples) -> Any:
         drawn = modality.decode(model.sample(n, options, ItemNoise(PREVIEW_SEED, n), condition).cpu())
         if prompts is not None:
             drawn = [f"{prompt}\n→ {text}" for prompt, text in zip(modality.decode(prompts), drawn, strict=True)]
-        said = {"pieria": space.record["name"], "step": str(step)}
-        modality.preview(drawn, space.path / "samples" / f"step-{step:08d}", said)
+        modality.preview(drawn, path, said)
 
     return draw

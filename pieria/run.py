@@ -5,7 +5,7 @@ rest is JSON; a family of one's own is imported from the file that its user name
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -16,7 +16,9 @@ from pieria import fitting, keeping
 from pieria.data.storage import read_json, write_atomically, write_json
 from pieria.errors import DataError, UsageError, unknown
 from pieria.forms import Label, Tokens
+from pieria.modalities.chat import Chat
 from pieria.modalities.contract import Artifact, Collection, Modality
+from pieria.modalities.messages import ASSISTANT, Conversation, Message
 from pieria.models.contract import Hides, Model, Predicts, device_of
 from pieria.noise import ItemNoise
 from pieria.training import workspace as directory
@@ -293,7 +295,7 @@ class Run:
             n: how many.
             seed: the same seed gives the same artifacts.
             prompt: how each begins (texts); an empty one is none. Of one longer than the model can use, it reads the end. Of
-                a model of pairs, what each answers to.
+                a model of pairs, what each answers to; of conversations, what the user says first.
             label: the class to draw, or one an item; of a conditional model without it, item i is of class i mod classes.
             stop: strings before which a text ends.
             regex: a regular expression that the new part of each text matches as a whole.
@@ -339,12 +341,21 @@ class Run:
 
         if n < 1 or batch < 1:
             raise UsageError(f"{n} samples, {batch} together", "at least 1")
-        chosen = self.model.Sampling.of(styled(style, options, self.model.Sampling))
+        options = styled(style, options, self.model.Sampling)
+        chosen = self.model.Sampling.of(options)
         condition = self._condition(n, label, prompt)
         if isinstance(self.model.condition, Tokens):
             prompt = None
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
         wishes = Wishes(prompt or "", stops, regex, dict(bias or {}), beams, best_of=best_of)
+        if isinstance(self.modality, Chat) and (prompt is not None or self.modality.settings.learn == "assistant"):
+            if scored or wishes.steers():
+                raise UsageError(
+                    "a reply in a conversation was to be steered, searched or told symbol by symbol",
+                    "--prompt and --stop alone",
+                    "Leave the others out",
+                )
+            return [Drawing(talk) for talk in self._replies(prompt, n, seed, stops, options)]
         writer = Writer(self.model, self.modality, chosen, wishes) if scored or wishes.any() else None
         noise = ItemNoise(seed, n)
         found: list[Drawing] = []
@@ -450,6 +461,69 @@ class Run:
         if not isinstance(self.modality, Asks):
             raise UsageError(f"a prompt for a model of {self.modality.name}", "a model of texts", "Leave it out")
         return self.modality.prompts(texts).to(self.device)
+
+    def _replies(
+        self, prompt: str | None, n: int, seed: int, stops: Sequence[str], options: Mapping[str, Any]
+    ) -> list[Artifact]:
+        from pieria import chatting
+
+        if prompt is None:
+            raise UsageError(
+                f"no prompt for {self.path}, which learned the assistant's turns alone",
+                "what the user says",
+                f"Give --prompt, or talk to it with 'pieria chat {self.path}'",
+            )
+        chat, conversation = chatting.talker(self.model, self.modality), chatting.asked(prompt)
+        noise = ItemNoise(seed, n)
+        said = (
+            "".join(chatting.reply(self.model, chat, conversation, noise.part(i, i + 1), stop=stops, options=options))
+            for i in range(n)
+        )
+        return [Conversation((*conversation.messages, Message(ASSISTANT, words))) for words in said]
+
+    # ---- talking -----------------------------------------------------------------------------------------------------
+
+    def chat(
+        self,
+        messages: str | Iterable[Any],
+        *,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
+        told: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> str:
+        """The assistant's next turn in a conversation.
+
+        Args:
+            messages: what was said so far, ``{"role": …, "content": …}`` each, the last one of the user; or a string, which
+                the user says first.
+            seed: the same seed and the same conversation give the same reply.
+            stop: strings before which it ends.
+            told: hears, in sentences, what had to be left out of a conversation that is longer than the context.
+            options: of the family's drawing; unless said otherwise ``temperature=0.7, top_p=0.9``.
+
+        A run that learned no conversations is given plain lines ``user: …`` and ``assistant: …``, and its reply is a line.
+        Raises `UsageError` for a run that cannot be talked to, `DataError` for messages that are none.
+        """
+        return "".join(self.chat_stream(messages, seed=seed, stop=stop, told=told, **options))
+
+    def chat_stream(
+        self,
+        messages: str | Iterable[Any],
+        *,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
+        told: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> Iterator[str]:
+        """The pieces of what `chat` gives, each as soon as it is certain."""
+        from pieria import chatting
+
+        chat, conversation = chatting.talker(self.model, self.modality), chatting.asked(messages)
+        # each turn has noise of its own, however much of the conversation is still in the context
+        noise = ItemNoise(seed, 1, items=[len(conversation.messages)])
+        stops = [stop] if isinstance(stop, str) else list(stop)
+        return chatting.reply(self.model, chat, conversation, noise, stop=stops, told=told, options=options)
 
     def _condition(self, n: int, label: str | int | Sequence[str | int] | None, prompt: str | None) -> Tensor | None:
         form = self.model.condition

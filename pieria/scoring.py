@@ -14,6 +14,7 @@ from pieria.errors import UsageError
 from pieria.evaluation.rows import jacobian
 from pieria.forms import Curve, Row, Tokens
 from pieria.modalities.contract import Collection, Modality
+from pieria.modalities.messages import Conversation
 from pieria.models.contract import Model, Predicts, Scores, ScoresSymbols, device_of
 
 TOGETHER = 64  # items scored in one go
@@ -83,6 +84,7 @@ def score(
         raise UsageError(f"{type(model).__name__} has no log-probability of a symbol", "a family of tokens that scores")
     examples = modality.examples(collection)
     stream = isinstance(examples.form, Tokens) and examples.form.end is None
+    parts = stream or len(examples) != len(collection)  # what is scored is not what was read, but parts of it
     names: list[str] = []
     told: list[list[tuple[str, float]]] = []
     totals, counts = [], []
@@ -95,7 +97,7 @@ def score(
             else:
                 totals.append(-_nats(model, batch))
         counts.append(things(model, batch))
-        artifacts = modality.decode(batch.x.cpu()) if stream else None
+        artifacts = modality.decode(batch.x.cpu()) if parts else None
         for place in range(len(batch)):
             artifact = artifacts[place] if artifacts is not None else collection.artifacts[len(names)]
             names.append(_in_short(artifact, len(names)))
@@ -184,7 +186,7 @@ def _symbols(modality: Modality, x: Tensor, values: Tensor) -> list[tuple[str, f
 
 
 def _in_short(artifact: Any, place: int) -> str:
-    if isinstance(artifact, str):
-        line = artifact.replace("\n", "⏎")
+    if isinstance(artifact, str | Conversation):
+        line = str(artifact).replace("\n", "⏎")
         return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
     return f"item {place}"

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import json
 import pkgutil
 import re
 import shlex
@@ -56,6 +57,10 @@ def test_the_commands_of_the_readme(tmp_path):
         for i in range(400)
     ]
     (tmp_path / "my-table.csv").write_text("\n".join(table) + "\n")
+    names = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hal", "Ida", "Jan")
+    talks = [[("user", f"Hello, I am {name}."), ("assistant", f"Good day, {name}!")] for name in names]
+    messages = [[{"role": role, "content": content} for role, content in talk] for talk in talks]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps({"messages": talk}) + "\n" for talk in messages))
     commands = [line.partition("#")[0].strip() for block in blocks("console") for line in block.splitlines()]
     ran = 0
     for command in commands:
@@ -65,11 +70,12 @@ def test_the_commands_of_the_readme(tmp_path):
         if "--time" in words:
             place = words.index("--time")
             words[place : place + 2] = ["--steps", "5"]
-        if words[0] == "fit":
+        if words[0] == "fit" and "--out" not in words:
             words += ["--out", "runs/0001-vae-my-table"]
         done = subprocess.run(
             [sys.executable, "-m", "pieria", *words],
             cwd=tmp_path,
+            input="Hello, I am Ada.\n",
             capture_output=True,
             text=True,
             check=False,

@@ -94,4 +94,5 @@ def fit(
         print_json(run.record)
     else:
         print(run.path)
-        say("Next:  " + "  ·  ".join(f"pieria {verb} {run.path}" for verb in ("sample", "evaluate", "explain", "audit")))
+        first = "chat" if run.modality.name == "chat" else "sample"
+        say("Next:  " + "  ·  ".join(f"pieria {verb} {run.path}" for verb in (first, "evaluate", "explain", "audit")))

@@ -20,7 +20,7 @@ Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda or mps. Not given: the fastest for fitting, else cpu.")
 ]
 As = Annotated[
-    str | None, typer.Option("--as", help="What the data are: text, image, table or series. Found when not given.")
+    str | None, typer.Option("--as", help="What the data are: text, chat, image, table or series. Found when not given.")
 ]
 Column = Annotated[str | None, typer.Option("--column", help="The column to read, where the data have several.")]
 To = Annotated[

@@ -15,10 +15,12 @@ from pieria.evaluation import curves, grids, pairs, rows, targets, tokens
 from pieria.evaluation.baselines import Baseline, cheap
 from pieria.evaluation.classifier import two_sample
 from pieria.evaluation.comparison import Comparison, Drawn, as_learned, draw, held_out, random_items
+from pieria.evaluation.replies import draw as draw_replies
+from pieria.evaluation.replies import replies_of
 from pieria.evaluation.scorecard import LIKELIHOODS, Figure, Scorecard, plain
 from pieria.evaluation.similarity import in_words, likeness, novelty
 from pieria.forms import Curve, Form, Grid, Row, Tokens
-from pieria.models.contract import Discriminates, Learns, Model, Scores, Trains, learned_numbers
+from pieria.models.contract import Discriminates, Learns, Model, Predicts, Scores, Trains, learned_numbers
 
 if TYPE_CHECKING:
     from pieria.modalities.opening import Dataset
@@ -136,6 +138,15 @@ def compare_sets(
                 "Measure more points, or hold out another share of them with --set test=…",
             )
         return curves.CurveComparison(training, real, drawn.x, seen, seed), drawn
+    led, led_training = replies_of(held), replies_of(training)
+    if led is not None and led_training is not None and model.condition is None and isinstance(model, Predicts):
+        # where only replies are learned, they are compared: those of the model and the real ones, to the same beginnings
+        if samples is None:
+            drawn, real = draw_replies(model, led, count, seed)
+        else:
+            drawn, real = Drawn(samples, 0.0), held_out(led.examples, count).x
+        seen = random_items(led_training.examples, len(drawn.x), seed).x
+        return tokens.TokensComparison(led_training.examples, real, drawn.x, seen, seed), drawn
     first = held_out(held, count)
     condition = None
     if model.condition is not None:
@@ -193,7 +204,8 @@ def _costs(model: Model, comparison: Comparison, drawn: Drawn, cost: Mapping[str
     """What drawing, holding and training the model cost."""
     amount, unit = len(drawn.x), "items/s"
     if isinstance(model.form, Tokens):
-        amount, unit = int(mask_after_end(drawn.x, model.form.end).sum()), "symbols/s"
+        assert isinstance(comparison.form, Tokens)  # of replies it has an end, even where the model's has none
+        amount, unit = int(mask_after_end(drawn.x, comparison.form.end).sum()), "symbols/s"
     found = [
         Figure(
             "sampling speed",

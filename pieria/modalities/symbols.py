@@ -6,7 +6,8 @@ A `Tokenisation` is not told where items end: that symbol is added by the modali
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -21,9 +22,18 @@ PAIRS_LEARN_FROM = 100_000_000  # characters: merges hardly change beyond, and c
 
 
 class Tokenisation(ABC):
-    """A two-way map between strings and symbols ``0 .. size - 1``."""
+    """A two-way map between strings and symbols ``0 .. size - 1``.
+
+    Attributes:
+        specials: strings that stand for one symbol each where a chat template writes them, as imported tokenisers have
+            them; ``encode`` never makes these symbols out of a text.
+        bos, eos: those that begin and end a text.
+    """
 
     kind: ClassVar[Kind]
+    specials: Mapping[str, int] = MappingProxyType({})
+    bos: str = ""
+    eos: str = ""
 
     @property
     @abstractmethod
@@ -197,6 +207,9 @@ class Words(Tokenisation):
             kept = set([*must, *[word for word in ranked if word not in must]][: most - added])
             ranked = [word for word in ranked if word in kept]
         return cls([*ranked, *([UNKNOWN_WORD] if added else [])], closed)
+
+    def __contains__(self, word: str) -> bool:
+        return word in self._symbol_of
 
     @property
     def size(self) -> int:  # noqa: D102

@@ -17,6 +17,7 @@ from pieria.errors import DataError, FormError, UsageError
 from pieria.forms import Label, Tokens
 from pieria.modalities import documents
 from pieria.modalities.contract import Collection, Modality, Sniff
+from pieria.modalities.messages import holds_messages
 from pieria.modalities.symbols import TOKENISATIONS, BytePairs, Bytes, Characters, Tokenisation, Words, characters_in
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
@@ -48,6 +49,7 @@ class TextSettings(AnySettings):
         0, ge=0, description="symbols of a prompt that are kept apart; 0 chooses: the longest prompt up to 512"
     )
     encoding: str = Field("utf-8", description="how the characters are stored in the file")
+    template: str = Field("", description="the chat template of an imported model: Jinja")
 
 
 class Text(Modality):
@@ -78,6 +80,8 @@ class Text(Modality):
                 return Sniff(0.5, f"a {suffix} file in another encoding than UTF-8")  # reading it says how to name that
             return Sniff(0.0, "does not decode as text")
         if suffix in documents.RECORDS:
+            if column is None and holds_messages(path):
+                return Sniff(0.5, "JSON records whose messages would be one text")
             return Sniff(0.9, "JSON records, one a line")
         if suffix in documents.PLAIN:
             return Sniff(0.8, f"a {suffix} file that decodes as text")
@@ -188,6 +192,11 @@ class Text(Modality):
         self.form  # noqa: B018  raises if nothing was learned
         assert self._symbols is not None
         return self._symbols
+
+    @property
+    def symbols(self) -> Tokenisation:
+        """The symbols of a text, without the end of an item."""
+        return self._learned
 
     @property
     def tokenisation(self) -> str:

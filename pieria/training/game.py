@@ -16,6 +16,7 @@ from pieria.data.batch import Batch
 from pieria.errors import TrainingError
 from pieria.models.contract import Model, Phase, Trains
 from pieria.noise import StepNoise, seeded
+from pieria.training import low_rank
 from pieria.training.orthogonal import OrthogonalAdamW
 from pieria.training.plan import Plan
 from pieria.training.processes import Processes
@@ -30,7 +31,7 @@ class Game:
         assert isinstance(model, Trains)
         self.model, self.plan, self.processes = model, plan, processes
         self.phases: list[Phase] = model.phases()
-        groups = model.groups()
+        groups = low_rank.trained(model, model.groups())
         missing = {phase.group for phase in self.phases} - set(groups)
         if missing or not self.phases:
             raise TrainingError(

@@ -11,6 +11,7 @@ from pieria.data.examples import Examples
 from pieria.forms import Curve, Tokens
 from pieria.models.contract import Estimates, Model, Predicts, Scores, Validates
 from pieria.noise import ItemNoise, seeded
+from pieria.training import low_rank
 from pieria.training.processes import Processes
 
 
@@ -79,7 +80,7 @@ class HeldOut:
         self.model.eval()
         total = things = 0.0
         try:
-            with seeded("held-out"):
+            with seeded("held-out"), low_rank.merged(self.model):
                 for place, batch in enumerate(self._batches()):
                     if place % self.processes.world == self.processes.rank:
                         there = batch.to(self.processes.device)

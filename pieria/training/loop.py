@@ -21,7 +21,7 @@ from pieria.errors import TrainingError
 from pieria.models import weights
 from pieria.models.contract import Estimates, Model, Predicts, Stage, Trains
 from pieria.noise import ItemNoise, key_of, seeded
-from pieria.training import checkpoints, energy
+from pieria.training import checkpoints, energy, low_rank
 from pieria.training.averaging import Average
 from pieria.training.checkpoints import Progress
 from pieria.training.game import Game, Said
@@ -85,7 +85,10 @@ def learn(
     Raises `TrainingError` at the first loss or gradient that is not finite.
     """
     processes = Processes.join(device_wanted(model, plan))
-    with _settled(plan), Interrupts() as interrupts:
+    adapted = low_rank.adapters(model, plan.lora_rank, plan.seed)
+    with _settled(plan), adapted as said, Interrupts() as interrupts:
+        if said:
+            (watch or Watch()).say(said)
         learning = _Learning(model, train, validation, plan, processes, workspace, watch or Watch(), interrupts)
         if resume and workspace is not None:
             learning.restore(workspace.resumed())
@@ -426,7 +429,7 @@ class _Learning:
         begun = time.perf_counter()
         before = self.model.training
         self.model.eval()
-        with torch.no_grad(), seeded("preview"):
+        with torch.no_grad(), seeded("preview"), low_rank.merged(self.model):
             preview(self.model, step)
         self.model.train(before)
         self.previewed += time.perf_counter() - begun

@@ -37,6 +37,9 @@ class Plan(Settings):
     beta2: float = Field(0.99, ge=0, lt=1, description="AdamW's memory of the squared gradient")
     clip: float = Field(1.0, ge=0, description="the largest norm of a gradient; 0 is no limit")
     accumulate: int = Field(1, ge=1, description="parts that a step's batch is computed in, to need less memory")
+    lora_rank: int = Field(
+        0, ge=0, description="train products of this rank beside the linear layers and nothing else; 0 trains everything"
+    )
     average: float = Field(0.0, ge=0, lt=1, description="decay of the running average of the weights; 0 is no average")
     evaluate_every: int | None = Field(
         None, ge=0, description="steps between looks at held-out data; 0 is never, unset is twenty looks a run"
