@@ -12,18 +12,21 @@ from typing import Any
 import numpy as np
 
 from pieria import keeping
-from pieria.errors import DataError, UsageError
+from pieria.errors import DataError, UsageError, unknown
 from pieria.forms import Tokens
-from pieria.hub import arpa
+from pieria.hub import arpa, fetching, gpt2, llama, reading, tokenizer
 from pieria.modalities.contract import Modality
 from pieria.modalities.opening import NOT_STATED, open_data
 from pieria.modalities.text import LONGEST, Text, TextSettings
 from pieria.models import weights
 from pieria.models.contract import Model
+from pieria.models.gpt import GPT
 from pieria.models.ngram import Ngram, NgramSettings
+from pieria.noise import seeded
 from pieria.training.plan import Plan
 from pieria.training.workspace import Workspace, now
 
+WINDOW = 2048  # symbols of a window that is read at once, if nothing else is said: some checkpoints could read a million
 UNEVEN = 1e-3  # by how much the probabilities after a history may miss a sum of 1 without a word being said
 
 
@@ -46,20 +49,38 @@ class Brought:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a file leaves open. ``tokenizer``: what an ARPA's words are; ``length``: symbols in a window or an item."""
+    """What a model from elsewhere leaves open.
 
+    Attributes:
+        length: symbols in a window or an item; 0 chooses.
+        tokenizer: what an entry of an ARPA file is, "word" or "char"; "auto" looks.
+        items: of a checkpoint: "stream" or "lines", items that end; "auto" takes items for a model that chats.
+        revision: of a hub's model: a branch, a tag or a commit.
+    """
+
+    length: int = 0
     tokenizer: str = "auto"
     items: str = "auto"
-    length: int = 0
     revision: str | None = None
 
 
 def bring(source: str, wishes: Wishes) -> Brought:
-    """The model at ``source``, a path or the id of a hub's model."""
+    """The model at ``source``: an ARPA file, a directory in the hub's format, or the id of a model on the hub."""
     path = Path(source).expanduser()
+    if path.is_dir():
+        return from_checkpoint(path, wishes, path.resolve().name, str(path.resolve()))
     if path.is_file():
+        if path.suffix in reading.PICKLED:
+            raise reading.pickled_refused(str(path))
+        if path.suffix == ".safetensors" or path.name == reading.CONFIG:
+            raise UsageError(f"{source}, one file of a checkpoint", "its directory", f"Import {path.parent}")
         return from_arpa(path, wishes)
-    raise DataError(f"{source} does not exist", "an ARPA file, or the directory or the hub's id of a checkpoint")
+    if not fetching.is_id(source):
+        raise DataError(f"{source} does not exist", "an ARPA file, or the directory or the hub's id of a checkpoint")
+    found = fetching.fetch(source, wishes.revision, check=_known)
+    brought = from_checkpoint(found.path, wishes, source.rpartition("/")[2], source)
+    brought.origin |= {"revision": found.revision, "licence": found.licence or brought.origin["licence"]}
+    return brought
 
 
 def settle(
@@ -126,3 +147,72 @@ def _symbols(path: Path, words: list[str], kind: str) -> dict[str, Any]:
     if long := [word for word in alphabet if len(word) > 1]:
         raise DataError(f"{path} lists {long[0]!r}", "single characters", "Import it with --tokenizer word")
     return {"alphabet": "".join(alphabet), "unknown": unknown}
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+DECODERS: dict[str, Any] = {gpt2.TYPE: gpt2, **dict.fromkeys(llama.CLASSES, llama)}
+
+
+def _known(config: Mapping[str, Any]) -> None:
+    """Raise `DataError` for an architecture that cannot be imported."""
+    kind = config.get("model_type")
+    if kind not in DECODERS:
+        raise DataError(
+            f"{reading.CONFIG} has model_type = {kind!r}, an architecture that Pieria does not know",
+            f"one of {', '.join(sorted(DECODERS))}",
+            "Choose another checkpoint",
+        )
+
+
+def from_checkpoint(path: Path, wishes: Wishes, name: str, where: str) -> Brought:
+    """The model of a directory in the hub's format."""
+    config = reading.json_of(path / reading.CONFIG)
+    _known(config)
+    found = reading.Checkpoint(path)
+    architecture = DECODERS[found.architecture]
+    settings = architecture.settings(config)
+    rows = reading.number(config, "vocab_size")
+    symbols = tokenizer.read(path, rows, config)
+    findings = []
+    most = architecture.longest(config)
+    if wishes.length > most:
+        raise UsageError(f"--length {wishes.length}", f"at most {most}, the window of {name}", "Ask for less")
+    length = wishes.length or min(most, WINDOW)
+    if length < most and not wishes.length:
+        findings.append(f"windows of {length:,} symbols, of the {most:,} that it could read; --length says otherwise")
+    stream = _is_stream(wishes.items, symbols, findings)
+    if symbols["begin"] is None:
+        findings.append("no token begins or ends a text: a text begins with a vector of zeros")
+    modality = Text.restore(
+        TextSettings.of({"tokenizer": "imported"}), {"kind": "imported", "length": length, "stream": stream, **symbols}
+    )
+    with seeded(0, "initial weights"):
+        model = GPT(settings, modality.form)
+    weights.restore(model, architecture.state(found, settings, modality.form, symbols["begin"]))
+    origin = {"from": where, "format": "transformers", "architecture": found.architecture, "licence": licence_of(path)}
+    return Brought(name, model.eval(), modality, origin, findings)
+
+
+def _is_stream(asked: str, symbols: Mapping[str, Any], findings: list[str]) -> bool:
+    """Whether texts are one stream, or items that end."""
+    if asked not in ("auto", "stream", "lines"):
+        raise unknown("way to read items", asked, ("auto", "stream", "lines"))
+    if asked == "lines" and symbols["end"] is None:
+        raise UsageError("--items lines for a tokenizer without an end of text", "--items stream")
+    chats = symbols["config"].get("chat_template") is not None and symbols["end"] is not None
+    if asked == "auto" and chats:
+        findings.append("its tokenizer has a chat template, so that items end; --items stream reads one stream")
+    return asked == "stream" or (asked == "auto" and not chats)
+
+
+def licence_of(path: Path) -> str:
+    """The licence that a checkpoint's card (README.md) states in its head, or "not stated"."""
+    from huggingface_hub import ModelCard
+
+    card = path / "README.md"
+    try:
+        said = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data.to_dict()
+    except (OSError, ValueError, TypeError):
+        return NOT_STATED
+    return str(said.get("license_name") or said.get("license") or NOT_STATED)
