@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from pieria.cli import data, draw, explain, fit, judge, models
+from pieria.cli import data, draw, explain, fit, hub, judge, models
 from pieria.errors import PieriaError
 
 app = typer.Typer(
@@ -32,6 +32,8 @@ for verb in (
     judge.audit,
 ):
     app.command()(verb)
+app.command("import")(hub.import_)
+app.command()(hub.export)
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ import numpy as np
 
 from pieria import keeping
 from pieria.errors import DataError, UsageError, unknown
-from pieria.forms import Tokens
 from pieria.hub import arpa, fetching, gpt2, llama, reading, tokenizer
 from pieria.modalities.contract import Modality
 from pieria.modalities.opening import NOT_STATED, open_data
@@ -83,9 +82,7 @@ def bring(source: str, wishes: Wishes) -> Brought:
     return brought
 
 
-def settle(
-    brought: Brought, *, out: Path | None, data: str | Path | None, column: str | None, command: list[str]
-) -> Path:
+def settle(brought: Brought, *, out: Path | None, data: str | Path | None, column: str | None, command: list[str]) -> Path:
     """Write the run directory; ``data`` names what it is to be judged on, encoded as the imported model has it."""
     facts: dict[str, Any] = {
         "name": NOT_STATED, "asked": None, "modality": brought.modality.name, "fingerprint": None,

@@ -104,7 +104,8 @@ def state(found: Checkpoint, settings: GPTSettings, form: Tokens, begin: int | N
         theirs, ours = f"model.layers.{place}", f"layers.{place}"
         linear: dict[str, list[tuple[str, int, int, bool]]] = {
             "look.project": [
-                (f"self_attn.{name}", many, width, biased) for name, many in zip(_QUERIES, (queries, keys, keys), strict=True)
+                (f"self_attn.{name}", many, width, biased)
+                for name, many in zip(_QUERIES, (queries, keys, keys), strict=True)
             ],
             "look.output": [("self_attn.o_proj", width, queries, settings.bias)],
             "think.enter": [(f"mlp.{name}", inner, width, settings.bias) for name in ("gate_proj", "up_proj")],

@@ -1,4 +1,4 @@
-"""A checkpoint in the model hub's format, read without executing anything: config.json and safetensors, whole or in shards."""
+"""A checkpoint in the model hub's format, read without executing any of it: config.json and safetensors, also in shards."""
 
 import json
 from collections.abc import Sequence

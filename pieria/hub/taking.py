@@ -1,14 +1,36 @@
 """What other tools can read, made from a run: an ARPA file of an n-gram, a checkpoint of a transformer."""
 
+import json
+import secrets
+import shutil
 from pathlib import Path
 from typing import Any
 
-from pieria.errors import DataError, UsageError
+import torch
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from pieria.data.storage import write_atomically, write_json
+from pieria.errors import DataError, RunError, UsageError, unknown
 from pieria.forms import Tokens
-from pieria.hub import arpa
+from pieria.hub import arpa, gpt2, llama, reading, tokenizer
 from pieria.modalities.contract import Modality
 from pieria.models.contract import Model
+from pieria.models.gpt import GPT
 from pieria.models.ngram import Ngram
+
+FORMATS = ("arpa", "transformers")
+KENLM = 6  # the longest n-grams that KenLM reads as it is commonly built
+
+
+def take(model: Model, modality: Modality, to: str, out: Path, card: str) -> list[str]:
+    """Write what ``to`` names to ``out``: a file ("arpa") or a directory ("transformers", with ``card`` as its README).
+
+    Returns what a reader of it must know, each a line.
+    """
+    if to not in FORMATS:
+        raise unknown("format to export to", to, FORMATS)
+    return to_arpa(model, modality, out) if to == "arpa" else to_transformers(model, modality, out, card)
 
 
 def to_arpa(model: Model, modality: Modality, path: Path) -> list[str]:
@@ -22,6 +44,8 @@ def to_arpa(model: Model, modality: Modality, path: Path) -> list[str]:
     if model.form.end is not None:
         words.append(arpa.END)
     arpa.write(arpa.Arpa(words, model.told()), path)
+    if model.order > KENLM:
+        return [f"n-grams of {model.order} symbols: KenLM as it is commonly built reads up to {KENLM}"]
     return []
 
 
@@ -47,3 +71,101 @@ def _names(modality: Modality) -> list[str]:
             "Change it in the data and fit again",
         )
     return names
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def to_transformers(model: Model, modality: Modality, out: Path, card: str) -> list[str]:
+    """Write a transformer's settings, weights and tokenizer to the new directory ``out``, as ``transformers`` reads them.
+
+    Raises `UsageError` for a family, or for settings, that no architecture of that library has.
+    """
+    if not isinstance(model, GPT):
+        raise UsageError(f"{type(model).__name__} was to be written for transformers", "a run of gpt", "Name one")
+    if model.condition is not None:
+        raise UsageError("a gpt with labels", "one without: no architecture of transformers takes them", "Fit one without")
+    if modality.name != "text":
+        raise UsageError(f"a gpt of {modality.name}", "one of text, which has a tokenizer")
+    architecture = gpt2 if gpt2.fits(model.settings) else llama if llama.kind_of(model.settings) else None
+    if architecture is None:
+        raise UsageError(
+            "these settings of gpt (positions, norm, activation, unit_queries together) are of no architecture that "
+            "transformers has",
+            "those of GPT-2, Llama, Mistral or Qwen",
+            "Fit with --preset gpt2, nano, baby or llama",
+        )
+    state, form = modality.state(), model.form
+    rows = model.symbol.weight.detach().cpu()
+    begin = state.get("begin")
+    shares = begin is not None and torch.equal(rows[form.begin], rows[begin])
+    words = tokenizer.written(state, form, shares=shares)
+    symbol, odds = _rows(rows[:-1], words, rows[-1]), None
+    if model.odds is not None:
+        odds = _rows(model.odds.weight.detach().cpu(), words, torch.zeros_like(rows[-1]))
+    config = {
+        **architecture.config(model),
+        "vocab_size": len(symbol),
+        "bos_token_id": words.begin,
+        "eos_token_id": words.end,
+        "pad_token_id": None,
+        "dtype": "float32",
+    }
+    generation: dict[str, Any] = {"bos_token_id": words.begin, "eos_token_id": words.end}
+    findings = []
+    if words.own:
+        generation["suppress_tokens"] = [words.begin]
+        findings.append(
+            f"token {words.begin} ({tokenizer.BEGIN}) begins a text, and is never to be drawn: generation_config.json rules "
+            "it out; leave its column out of probabilities"
+        )
+    tensors = architecture.weights(model, symbol, odds)
+    _write(out, config, generation, words, {name: t.detach().cpu().float() for name, t in tensors.items()}, card)
+    return findings
+
+
+def _rows(rows: Tensor, words: tokenizer.Written, begin: Tensor) -> Tensor:
+    """The vocabulary's vectors, with one for the token that begins a text where that is its own."""
+    if not words.own or words.begin is None:
+        return rows
+    if words.begin == len(rows):
+        return torch.cat([rows, begin[None]])
+    changed = rows.clone()  # a padded row, which no token stood for
+    changed[words.begin] = begin
+    return changed
+
+
+def _write(
+    out: Path,
+    config: dict[str, Any],
+    generation: dict[str, Any],
+    words: tokenizer.Written,
+    tensors: dict[str, Tensor],
+    card: str,
+) -> None:
+    """The directory, whole or not at all."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} exists already", "a new directory", "Choose another --out")
+    hidden = out.parent / f".new-{secrets.token_hex(6)}"
+    about = dict(words.about)
+    template = about.pop("chat_template", None)
+    try:
+        hidden.mkdir(parents=True)
+        write_json(hidden / reading.CONFIG, config)
+        write_json(hidden / tokenizer.GENERATION, generation)
+        write_json(hidden / tokenizer.ABOUT, about)
+        write_atomically(hidden / tokenizer.FILE, json.dumps(words.tokenizer, ensure_ascii=False))
+        if isinstance(template, str):
+            write_atomically(hidden / tokenizer.TEMPLATE, template)
+        write_atomically(hidden / "README.md", card)
+        whole = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+        write_atomically(hidden / reading.WEIGHTS, to_bytes(whole, metadata={"format": "pt"}))
+        if out.exists():
+            out.rmdir()
+        hidden.rename(out)
+    except OSError as error:
+        raise RunError(
+            f"{out} could not be written ({error.strerror or error})", "a writable place", "Choose --out"
+        ) from None
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)

@@ -1,11 +1,14 @@
 """The tokenizer of a checkpoint: ``tokenizer.json``, and what ``tokenizer_config.json`` says of its special tokens."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pieria.errors import DataError
+from pieria.forms import Tokens
 from pieria.hub.reading import CONFIG, json_of
+from pieria.modalities.symbols import UNKNOWN_WORD, byte_alphabet
 
 FILE, ABOUT, TEMPLATE, GENERATION = (
     "tokenizer.json",
@@ -13,7 +16,9 @@ FILE, ABOUT, TEMPLATE, GENERATION = (
     "chat_template.jinja",
     "generation_config.json",
 )
-UNUSED = 0.05  # the largest share of an embedding's rows that no token of a tokenizer stands for; or this many of a small one
+UNUSED = (
+    0.05  # the largest share of an embedding's rows that no token of a tokenizer stands for; or this many of a small one
+)
 FEW = 64
 
 
@@ -80,3 +85,93 @@ def _special(
                 raise DataError(f"{CONFIG} has {role}_token_id = {number}", f"a row of the embedding, 0 to {rows - 1}")
             return number
     return None
+
+
+# ---- the other way ---------------------------------------------------------------------------------------------------
+
+BEGIN, END, UNKNOWN, MASK = "<|begin|>", "<|end|>", "<|unknown|>", "<|mask|>"
+
+
+@dataclass
+class Written:
+    """A tokenizer to be written.
+
+    Attributes:
+        tokenizer: the content of ``tokenizer.json``; ``about`` that of ``tokenizer_config.json``.
+        begin: the number of the token that begins a text.
+        end: the number of the one that ends it, if one does.
+        own: whether ``begin`` is a token of its own, with the row of ``form.begin``; if not, it has its row already.
+        mask: the number of the token that stands for what is masked, of a model that fills in.
+    """
+
+    tokenizer: dict[str, Any]
+    about: dict[str, Any]
+    begin: int | None
+    end: int | None
+    own: bool
+    mask: int | None = None
+
+
+def written(state: dict[str, Any], form: Tokens, *, shares: bool) -> Written:
+    """The tokenizer of a text modality with this ``state``, numbered as its symbols are; a text begins with ``begin``.
+
+    ``shares`` says that `form.begin` still has the vector of the imported token that begins a text, and is no token of its
+    own then.
+    """
+    import tokenizers
+
+    if state["kind"] == "imported":
+        about, end = dict(state["config"]), state["end"]
+        if shares and state["begin"] is not None:
+            return Written(state["tokenizer"], about, state["begin"], end, own=False)
+        tokenizer = tokenizers.Tokenizer.from_str(json.dumps(state["tokenizer"]))
+    else:
+        tokenizer, about, end = _tokenizer(state), {"tokenizer_class": "PreTrainedTokenizerFast"}, form.end
+        if end is not None:
+            _add(tokenizer, END, end)
+            about["eos_token"] = END
+    # a row that no token stands for (embeddings are padded) may be the place of the new one
+    begin = _add(tokenizer, BEGIN, form.begin if state["kind"] != "imported" else None)
+    template = tokenizers.processors.TemplateProcessing(
+        single=f"{BEGIN} $A", pair=f"{BEGIN} $A $B", special_tokens=[(BEGIN, begin)]
+    )
+    tokenizer.post_processor = template
+    about |= {"bos_token": BEGIN, "model_max_length": form.length, "clean_up_tokenization_spaces": False}
+    return Written(json.loads(tokenizer.to_str()), about, begin, end, own=True)
+
+
+def _add(tokenizer: Any, token: str, wanted: int | None) -> int:
+    """The number of a special token that is added; `DataError` unless it is the ``wanted`` one and new."""
+    import tokenizers
+
+    known = tokenizer.token_to_id(token) is not None
+    tokenizer.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False)])
+    number: int = tokenizer.token_to_id(token)
+    if known or (wanted is not None and number != wanted):
+        raise DataError(f"the vocabulary holds {token!r}", "a vocabulary without it", "Change it in the data and fit again")
+    return number
+
+
+def _tokenizer(state: dict[str, Any]) -> Any:
+    """What a tokenisation of Pieria's own is in the library's terms, its symbols numbered alike."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    kind = state["kind"]
+    if kind == "bpe":
+        return Tokenizer.from_str(json.dumps(state["tokenizer"]))
+    if kind == "byte":
+        symbols = {character: byte for byte, character in enumerate(byte_alphabet())}
+        tokenizer = Tokenizer(models.BPE(vocab=symbols, merges=[]))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        return tokenizer
+    names = [*state["alphabet"], *([UNKNOWN] if state["unknown"] else [])] if kind == "char" else state["words"]
+    unknown = UNKNOWN if kind == "char" else UNKNOWN_WORD
+    lookup = {name: symbol for symbol, name in enumerate(names)}
+    tokenizer = Tokenizer(models.WordLevel(vocab=lookup, unk_token=unknown))
+    if kind == "char":
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        tokenizer.decoder = decoders.Fuse()
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n|\S+"), "removed", invert=True)
+    return tokenizer

@@ -246,7 +246,7 @@ class BytePairs(Tokenisation):
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        byte_of = {character: byte for byte, character in enumerate(_byte_alphabet())}
+        byte_of = {character: byte for byte, character in enumerate(byte_alphabet())}
         names = [tokenizer.id_to_token(symbol) for symbol in range(tokenizer.get_vocab_size())]
         self._bytes = [bytes(byte_of[character] for character in name) for name in names]
         self._lengths = np.array([sum(byte & 0xC0 != 0x80 for byte in raw) for raw in self._bytes], dtype=np.int64)
@@ -356,7 +356,7 @@ class Imported(Tokenisation):
 def _spelled(name: str, tokenizer: dict[str, Any]) -> str | bytes:
     """What a token of a vocabulary stands for: bytes in byte-level ones, else a string with its space in front."""
     if "ByteLevel" in str(tokenizer.get("pre_tokenizer")) or "ByteLevel" in str(tokenizer.get("decoder")):
-        byte_of = {character: byte for byte, character in enumerate(_byte_alphabet())}
+        byte_of = {character: byte for byte, character in enumerate(byte_alphabet())}
         return bytes(byte_of[c] for c in name) if all(c in byte_of for c in name) else name
     if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
         return bytes([int(name[3:5], 16)])
@@ -373,7 +373,7 @@ def _continued(text: str | bytes) -> int:
     return len(text) - 2 if text.startswith("##") and len(text) > 2 else len(text)
 
 
-def _byte_alphabet() -> list[str]:
+def byte_alphabet() -> list[str]:
     """The character that byte-level vocabularies write for each byte: itself if it prints, else one from 256 on."""
     prints = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))
