@@ -49,10 +49,12 @@ class Entry:
         source: where it comes from, as a person would look for it.
         items: how much there is, in words.
         files: what is fetched; empty for an embedded set.
-        make: the function in `pieria.data.embedded` that makes an embedded set.
+        make: the function in `pieria.data.embedded` that makes an embedded set, or in `pieria.data.derived` one ``made_of``
+            another set of the catalogue.
         needs: the package whose content that is.
         read: the file in the set's folder that is read ("" is the whole folder), where one file holds everything.
         parts: published parts: part to file.
+        to: the other side of a parallel set: part to file, line i of which belongs to line i of that part.
         rule: how the rest is split: "" by content, a name in `pieria.data.splits`, or "marked ARRAY" for an array of
             an ``.npz`` that says 0 (train) or 1 (test).
         settings: settings of the modality that suit it.
@@ -67,9 +69,11 @@ class Entry:
     items: str = ""
     files: tuple[File, ...] = ()
     make: str = ""
+    made_of: str = ""
     needs: str = ""
     read: str = ""
     parts: Mapping[str, str] = field(default_factory=dict)
+    to: Mapping[str, str] = field(default_factory=dict)
     rule: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     column: str | None = None
@@ -77,7 +81,7 @@ class Entry:
     @property
     def embedded(self) -> bool:
         """It comes with a dependency; nothing is downloaded."""
-        return bool(self.make)
+        return bool(self.make) and not self.made_of
 
     def fetch(self) -> Path:
         """The folder that holds the set, made or fetched if need be, and checked.
@@ -89,6 +93,10 @@ class Entry:
             from pieria.data import embedded
 
             return embedded.made(self.make, self.needs)
+        if self.made_of:
+            from pieria.data import derived
+
+            return derived.made(self.make, find(self.made_of).fetch())
         mirror = os.environ.get(VARIABLE)
         return {self._one(file, Path(mirror).expanduser() if mirror else None).parent for file in self.files}.pop()
 

@@ -83,7 +83,7 @@ class ItemExamples(Examples):
         self._held, self._small = x, small
         if masks is None and isinstance(form, Tokens):
             self.masks = mask_after_end(x, form.end)
-        if conditions is not None and isinstance(condition, Label):
+        if conditions is not None and isinstance(condition, Label | Tokens):
             check(condition, conditions, "the condition")
 
     @property

@@ -30,8 +30,12 @@ def cross_entropy(logits: Tensor, x: Tensor, mask: Tensor | None = None, smoothi
         # ignore_index leaves symbols out without choosing rows, which would copy the logits
         wanted = wanted.masked_fill(~mask.flatten(), -100)
     count = x.numel() if mask is None else int(mask.sum())
-    nats = functional.cross_entropy(flat, wanted, reduction="sum") / max(1, count)
-    loss = nats
-    if smoothing:
-        loss = functional.cross_entropy(flat, wanted, reduction="sum", label_smoothing=smoothing) / max(1, count)
+    if not smoothing:
+        nats = functional.cross_entropy(flat, wanted, reduction="sum") / max(1, count)
+        return Losses(nats, {"nats": nats.detach()}, count=float(count), unit="symbols")
+    odds = flat.log_softmax(dim=-1)  # once for both, since the vocabulary makes it dear
+    nats = functional.nll_loss(odds, wanted, reduction="sum") / max(1, count)
+    each = odds.mean(dim=-1)
+    uniform = -(each if mask is None else each * mask.flatten()).sum() / max(1, count)
+    loss = (1 - smoothing) * nats + smoothing * uniform
     return Losses(loss, {"nats": nats.detach()}, count=float(count), unit="symbols")

@@ -48,6 +48,7 @@ class Collection:
         labels: the class of each artifact, or None.
         classes: the names of the classes.
         captions: one string an artifact, or None.
+        prompts: what each artifact answers to, kept apart from it (a source sentence, a question), or None.
         groups: named columns by which the artifacts can be told apart for an audit, one value an artifact.
         findings: what was found and what was done about it, each a line: "2 of 1,204 rows were ragged and left out".
         stream: the artifacts are one stream, to be split by place, not by item.
@@ -57,6 +58,7 @@ class Collection:
     labels: Sequence[int] | None = None
     classes: tuple[str, ...] = ()
     captions: Sequence[str] | None = None
+    prompts: Sequence[str] | None = None
     groups: dict[str, Sequence[Any]] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     stream: bool = False
@@ -75,6 +77,7 @@ class Collection:
             artifacts=self.artifacts.take(places) if isinstance(self.artifacts, Lazy) else cut(self.artifacts),
             labels=None if self.labels is None else cut(self.labels),
             captions=None if self.captions is None else cut(self.captions),
+            prompts=None if self.prompts is None else cut(self.prompts),
             groups={name: cut(values) for name, values in self.groups.items()},
         )
 

@@ -19,6 +19,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp")
 MANY = 20  # a file of so many short lines is a list
 LONG = 1000  # characters of a record, from which on it is a document rather than an item
 Asked = Literal["auto", "stream", "lines"]
+Pairs = Literal["joined", "apart"]
 
 
 def suffix_of(path: Path) -> str:
@@ -38,8 +39,10 @@ def sniff_folder(path: Path) -> Sniff:
     return Sniff(0.8 if texts > kinds.total() / 2 else 0.3, f"a folder with {texts:,} text files")
 
 
-def read(path: Path, column: str | None, asked: Asked, encoding: str) -> Collection:
+def read(path: Path, column: str | None, asked: Asked, encoding: str, pairs: Pairs = "joined") -> Collection:
     """The texts at ``path`` as one stream or as items, with what was found and which rule decided.
+
+    Records of a prompt and a completion are one text, or two that are kept ``apart``.
 
     Raises `DataError` that names the file, the line and the cure; `UsageError` for a column that is not there.
     """
@@ -47,6 +50,8 @@ def read(path: Path, column: str | None, asked: Asked, encoding: str) -> Collect
         raise DataError(f"{path} does not exist", "a text file or a folder of them", "Check the path")
     suffix = suffix_of(path)
     if suffix in RECORDS:
+        if pairs == "apart" and column is None and _hold_pairs(path, encoding):
+            return _paired_records(path, asked, encoding)
         return _records(path, column, asked, encoding)
     if suffix in TABLES and column is not None:
         return _column(path, column, asked, encoding)
@@ -71,6 +76,30 @@ def read(path: Path, column: str | None, asked: Asked, encoding: str) -> Collect
         )
         return Collection([text], findings=findings, stream=True)
     return _lines(lines, findings)
+
+
+def read_two(path: Path, to: Path, asked: Asked, encoding: str, pairs: Pairs = "joined") -> Collection:
+    """Two files, line i of one belonging to line i of the other: prompts from ``path``, completions from ``to``.
+
+    Raises `DataError` for files that do not have the same number of lines.
+    """
+    sides = []
+    for side in (path, to):
+        if side.is_dir() or suffix_of(side) in RECORDS:
+            raise UsageError(
+                f"{side} beside another file", "two text files with one item a line", "Name the two files, one with --to"
+            )
+        text, _ = read_text(side, encoding)
+        if isinstance(text, LargeText):
+            raise DataError(f"{side} has {len(text):,} bytes", "pairs that fit into memory", "Cut both files into parts")
+        sides.append(text.removesuffix("\n").split("\n"))
+    if len(sides[0]) != len(sides[1]):
+        raise DataError(
+            f"{path} has {len(sides[0]):,} lines and {to} has {len(sides[1]):,}",
+            "as many, since line i of each belong together",
+            "Compare the two files around the first line that does not fit",
+        )
+    return _paired(path, [(a.strip(), b.strip()) for a, b in zip(*sides, strict=True)], asked, pairs, "lines")
 
 
 def _stream_or_lines(lines: list[str]) -> tuple[Asked, str]:
@@ -131,6 +160,53 @@ def _folder(path: Path, asked: Asked, encoding: str) -> Collection:
     return Collection(texts, findings=findings, stream=True)
 
 
+# ---- pairs -----------------------------------------------------------------------------------------------------------
+
+
+def _hold_pairs(path: Path, encoding: str) -> bool:
+    """Whether the first record has a prompt or a completion."""
+    first = next((line for line in _lines_of(path, encoding) if line.strip()), "")
+    try:
+        record = json.loads(first)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and bool({"prompt", "completion"} & set(record)) and "text" not in record
+
+
+def _paired_records(path: Path, asked: Asked, encoding: str) -> Collection:
+    found: list[tuple[str, str]] = []
+    for number, record in _each_record(path, encoding):
+        sides = [record.get(name) if isinstance(record, dict) else None for name in ("prompt", "completion")]
+        missing = [name for name, side in zip(("prompt", "completion"), sides, strict=True) if not isinstance(side, str)]
+        if missing:
+            raise DataError(
+                f"{path}, line {number:,} has no {' and no '.join(missing)}",
+                '{"prompt": "…", "completion": "…"}, both of them text',
+                "Complete or remove the line",
+            )
+        found.append((str(sides[0]).strip(), str(sides[1]).strip()))
+    return _paired(path, found, asked, "apart", "records")
+
+
+def _paired(path: Path, found: list[tuple[str, str]], asked: Asked, pairs: Pairs, what: str) -> Collection:
+    if asked == "stream":
+        raise UsageError(f"pairs ({path.name}) as one stream", "items, each with its prompt", "Leave out --set items=stream")
+    whole = [pair for pair in found if all(pair)]
+    if not whole:
+        raise DataError(f"{path} holds no pair with text on both sides", "at least one", "Check that it was written")
+    findings = [f"{len(whole):,} pairs of {what}, {len(set(whole)):,} different ones"]
+    if len(whole) < len(found):
+        first = next(number for number, pair in enumerate(found, 1) if not all(pair))
+        findings.append(
+            f"{len(found) - len(whole):,} pairs with an empty side were left out, the first of them number {first:,}"
+        )
+    if pairs == "joined":
+        findings.append(_said("prompt"))
+        return Collection(["\n".join(pair) for pair in whole], findings=findings)
+    findings.append("each completion is learned given its prompt")
+    return Collection([b for _, b in whole], prompts=[a for a, _ in whole], findings=findings)
+
+
 # ---- records ---------------------------------------------------------------------------------------------------------
 
 
@@ -138,22 +214,27 @@ def _records(path: Path, column: str | None, asked: Asked, encoding: str) -> Col
     texts: list[str] = []
     fields: list[dict[str, Any]] = []
     kinds: Counter[str] = Counter()
+    for number, record in _each_record(path, encoding):
+        text, kind = _text_of(record, column, path, number)
+        texts.append(text)
+        fields.append(record if isinstance(record, dict) else {})
+        kinds[kind] += 1
+    return _collected(path, texts, fields, asked, [f"{len(texts):,} records", *[_said(kind) for kind in kinds]])
+
+
+def _each_record(path: Path, encoding: str) -> Iterator[tuple[int, Any]]:
+    """The number of each line that is not blank, and what it holds."""
     for number, line in enumerate(_lines_of(path, encoding), 1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            yield number, json.loads(line)
         except ValueError as error:
             raise DataError(
                 f"{path}, line {number:,} is not JSON ({error})",
                 'a record such as {"text": "…"}',
                 "Correct or remove the line",
             ) from None
-        text, kind = _text_of(record, column, path, number)
-        texts.append(text)
-        fields.append(record if isinstance(record, dict) else {})
-        kinds[kind] += 1
-    return _collected(path, texts, fields, asked, [f"{len(texts):,} records", *[_said(kind) for kind in kinds]])
 
 
 def _lines_of(path: Path, encoding: str) -> Iterator[str]:
@@ -198,7 +279,8 @@ def _said(kind: str) -> str:
         "strings": "each record is a string",
         "text": 'each text is the field "text"',
         "column": "each text is the field named by --column",
-        "prompt": "prompt and completion were joined with a line break between them into one text",
+        "prompt": "prompt and completion were joined with a line break between them into one text (a family that is "
+        "conditioned on texts reads them apart)",
         "messages": 'conversations were flattened to text, one "role: content" line a message',
     }[kind]
 

@@ -38,6 +38,23 @@ class Splits(Protocol):
 
 
 @runtime_checkable
+class Prompts(Protocol):
+    """A modality whose artifacts may each answer to a prompt of their own, which is kept apart."""
+
+    @property
+    def prompt_form(self) -> Form | None:
+        """The form of the prompts; None where there are none."""
+
+
+@runtime_checkable
+class ReadsTwo(Protocol):
+    """A modality that can read pairs from two places: what is given, and what is to be made of it."""
+
+    def read_two(self, path: Path, to: Path) -> Collection:
+        """The artifacts at ``to``, each with its prompt from ``path``."""
+
+
+@runtime_checkable
 class Digests(Protocol):
     """Artifacts that can tell the content of all of them faster than one by one."""
 
@@ -81,9 +98,11 @@ class Dataset:
         return self.modality.form
 
     @property
-    def condition(self) -> Label | None:
-        """The label that an item may be conditioned on, where the data have classes."""
+    def condition(self) -> Form | None:
+        """What an item may be conditioned on: its prompt, where that is kept apart, or its label, where there are classes."""
         train = self.parts["train"]
+        if train.prompts is not None and isinstance(self.modality, Prompts):
+            return self.modality.prompt_form
         return Label(tuple(train.classes)) if train.labels is not None else None
 
     def examples(self, part: str, training: bool = False) -> "Examples":
@@ -118,6 +137,7 @@ def open_data(
     as_: str | None = None,
     column: str | None = None,
     form: str | None = None,
+    to: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     modality: Modality | None = None,
     licence: str | None = None,
@@ -125,6 +145,7 @@ def open_data(
 ) -> Dataset:
     """Open a data set by its catalogue name or its path.
 
+    ``to`` is the other side of ``data``: two files, or two folders whose parts are files, with one item a line.
     ``settings`` are the modality's own. With ``modality`` (of a saved run) nothing is learned: the data are read and
     encoded as the run's were. What is not said by ``licence`` and ``consent`` is read from ``NAME.about.json`` beside a
     file, or ``about.json`` in a folder: ``{"licence": …, "consent": …, "source": …}``; so it can be stated after a fit, and
@@ -134,6 +155,8 @@ def open_data(
     """
     entry = catalogue.entries().get(str(data))
     if entry is not None:
+        if to is not None:
+            raise UsageError(f"--to {to} beside '{data}'", "the paths of two files", "Leave --to out, or name two files")
         dataset = _open_entry(entry, as_, column, form, settings or {}, modality)
         return replace(dataset, licence=licence or dataset.licence, consent=consent or dataset.consent)
     path = Path(data).expanduser()
@@ -150,6 +173,10 @@ def open_data(
         raise DataError(f"{path} is empty", "a file or a folder with data", "Check that it was written")
     inside = _inside(path)
     named = _parts_by_name(inside)
+    other = None if to is None else Path(to).expanduser()
+    others = _other_side(named, other) if named and other is not None else {}
+    if other is not None and not other.exists():
+        raise finding.missing(other)
     if modality is not None:
         name, reason = modality.name, "as the run was fitted"
     else:
@@ -159,9 +186,9 @@ def open_data(
     licence, consent = (None if said == NOT_STATED else said for said in (licence, consent))
     reader, given = _reader(name, settings or {}, modality)
     if named:
-        parts, findings = _read_published(reader, named, column)
+        parts, findings = _read_published(reader, named, column, others)
     else:
-        whole = _read(reader, inside, column)
+        whole = _read(reader, inside, column, other)
         if whole.stream and modality is None and sum(len(artifact) for artifact in whole.artifacts) < splits.FEWEST:
             raise DataError(f"{path} holds almost nothing", f"at least {splits.FEWEST} symbols or points", "Give more data")
         parts, said = _split(reader, whole)
@@ -174,7 +201,7 @@ def open_data(
         licence=licence or about.get("licence", NOT_STATED),
         consent=consent or about.get("consent", NOT_STATED),
         source=about.get("source", str(path)),
-        fingerprint=fingerprint.of_path(path),
+        fingerprint=_of_both(path, other),
         findings=findings,
         reason=reason,
         settings=given,
@@ -196,8 +223,10 @@ def _open_entry(
     reader, given = _reader(name, {**suited, **settings}, modality)
     column = column or entry.column
     if entry.parts:
-        parts, findings = _read_published(reader, {part: folder / file for part, file in entry.parts.items()}, column)
-        print_of = "".join(f"{part} {fingerprint.of_path(folder / file)}\n" for part, file in sorted(entry.parts.items()))
+        sides = [{part: folder / file for part, file in side.items()} for side in (entry.parts, entry.to)]
+        parts, findings = _read_published(reader, sides[0], column, sides[1])
+        files = [(part, file) for side in sides for part, file in sorted(side.items())]
+        print_of = "".join(f"{part} {fingerprint.of_path(file)}\n" for part, file in files)
         whole_print = fingerprint.of_item(print_of).hex()
         path = folder
     else:
@@ -221,9 +250,27 @@ def _open_entry(
     return _learned(dataset, form, learn=modality is None)
 
 
-def look(data: str | Path, *, as_: str | None = None, column: str | None = None) -> dict[str, Any]:
+def _other_side(named: Mapping[str, Path], other: Path) -> dict[str, Path]:
+    """The parts of the second of two folders; `DataError` if they are not those of the first."""
+    found = _parts_by_name(_inside(other)) if other.is_dir() else {}
+    if set(found) != set(named):
+        raise DataError(
+            f"{other} holds {', '.join(found) or 'no parts'}", f"{', '.join(named)}, as the other side", "Name two folders alike"
+        )
+    return found
+
+
+def _of_both(path: Path, other: Path | None) -> str:
+    if other is None:
+        return fingerprint.of_path(path)
+    return fingerprint.of_item([fingerprint.of_path(path), fingerprint.of_path(other)]).hex()
+
+
+def look(
+    data: str | Path, *, as_: str | None = None, column: str | None = None, to: str | Path | None = None
+) -> dict[str, Any]:
     """What a name or a path holds, as plain words and numbers: what ``pieria data`` prints."""
-    dataset = open_data(data, as_=as_, column=column)
+    dataset = open_data(data, as_=as_, column=column, to=to)
     kind = dataset.modality.name
     form = dataset.form.to_json()
     return {
@@ -232,7 +279,7 @@ def look(data: str | Path, *, as_: str | None = None, column: str | None = None)
         "read as": f"{kind} ({dataset.reason})",
         "form": _form_in_words(form),
         "parts": _lengths(dataset.parts),
-        "classes": list(dataset.condition.classes) if dataset.condition is not None else [],
+        "classes": list(dataset.condition.classes) if isinstance(dataset.condition, Label) else [],
         "found": dataset.findings,
         "licence": dataset.licence,
         "consent": dataset.consent,
@@ -271,8 +318,14 @@ def _inside(path: Path) -> Path:
     return archives.unpacked(path) if path.suffix.lower() == ".zip" and path.is_file() else path
 
 
-def _read(modality: Modality, path: Path, column: str | None) -> Collection:
-    collection = modality.read(path, column)
+def _read(modality: Modality, path: Path, column: str | None, to: Path | None = None) -> Collection:
+    if to is None:
+        collection = modality.read(path, column)
+    elif isinstance(modality, ReadsTwo) and column is None:
+        collection = modality.read_two(path, to)
+    else:
+        what = f"{modality.name} data" if column is None else f"--column {column}"
+        raise UsageError(f"--to {to} with {what}", "two text files, line by line", "Leave it out")
     if len(collection) == 0:
         raise DataError(f"{path} holds no items", f"something that reads as {modality.name}", "Check what it holds, or --as")
     return collection
@@ -337,7 +390,9 @@ def _split(
         places, how = splits.places_of(rule, len(whole)), "as published, validation from the end of train"
     else:
         artifacts = whole.artifacts
-        digests = artifacts.digests() if isinstance(artifacts, Digests) else map(fingerprint.of_item, artifacts)
+        # answers are often alike ("yes"), so pairs are told apart by their prompts
+        told = artifacts if whole.prompts is None else whole.prompts
+        digests = artifacts.digests() if isinstance(artifacts, Digests) else map(fingerprint.of_item, told)
         places, how = splits.by_content(digests), "by the content of each item, so that duplicates stay together"
     parts = {part: _select(whole, chosen) for part, chosen in places.items() if len(chosen)}
     if len(parts) == 1:
@@ -365,10 +420,10 @@ def _cut(whole: Collection, start: int, stop: int) -> Collection:
 
 
 def _read_published(
-    reader: Modality, places: Mapping[str, Path], column: str | None
+    reader: Modality, places: Mapping[str, Path], column: str | None, to: Mapping[str, Path]
 ) -> tuple[dict[str, Collection], list[str]]:
     """Parts that lie in files or folders of their own, and what was found in each."""
-    parts = {part: _read(reader, _inside(place), column) for part, place in places.items()}
+    parts = {part: _read(reader, _inside(place), column, to.get(part)) for part, place in places.items()}
     findings = [f"{part}: {line}" for part, collection in parts.items() for line in collection.findings]
     if len({collection.stream for collection in parts.values()}) > 1:
         how = ", ".join(f"{part} as {'a stream' if c.stream else 'items'}" for part, c in parts.items())
@@ -431,6 +486,7 @@ def joined(first: Collection, second: Collection) -> Collection:
         artifacts=artifacts,
         labels=None if first.labels is None or second.labels is None else [*first.labels, *second.labels],
         captions=None if first.captions is None or second.captions is None else [*first.captions, *second.captions],
+        prompts=None if first.prompts is None or second.prompts is None else [*first.prompts, *second.prompts],
         groups={name: [*first.groups[name], *second.groups[name]] for name in first.groups if name in second.groups},
         findings=[],
     )

@@ -43,6 +43,12 @@ class TextSettings(AnySettings):
     items: Literal["auto", "stream", "lines"] = Field("auto", description="one stream, or one item a line (or record)")
     lowercase: bool = Field(False, description="make all letters small")
     unknown: Literal["auto", "yes", "no"] = Field("auto", description="reserve a symbol for what was not seen in training")
+    pairs: Literal["joined", "apart"] = Field(
+        "joined", description="a prompt and its completion: one text, or apart, for a family that is conditioned on texts"
+    )
+    prompt_length: int = Field(
+        0, ge=0, description="symbols of a prompt that are kept apart; 0 chooses: the longest prompt up to 512"
+    )
     encoding: str = Field("utf-8", description="how the characters are stored in the file")
 
 
@@ -59,6 +65,7 @@ class Text(Modality):
         super().__init__(settings)
         self._symbols: Tokenisation | None = None
         self._form: Tokens | None = None
+        self._prompt_length = 0  # 0: no prompts, or they stand within the texts
 
     # ---- files to artifacts ------------------------------------------------------------------------------------------
 
@@ -85,10 +92,20 @@ class Text(Modality):
 
         Raises `DataError` that names the file, the line and the cure.
         """
-        asked = self.settings.items
-        if self._form is not None:  # a learned modality reads as it learned to
-            asked = "stream" if self._form.end is None else "lines"
-        return documents.read(path, column, asked, self.settings.encoding)
+        return documents.read(path, column, self._asked, self.settings.encoding, self.settings.pairs)
+
+    def read_two(self, path: Path, to: Path) -> Collection:
+        """Two files of lines that belong together; those of ``to`` are learned given those of ``path``.
+
+        Raises `DataError` if one has more lines than the other.
+        """
+        return documents.read_two(path, to, self._asked, self.settings.encoding, self.settings.pairs)
+
+    @property
+    def _asked(self) -> documents.Asked:
+        if self._form is None:
+            return self.settings.items
+        return "stream" if self._form.end is None else "lines"  # a learned modality reads as it learned to
 
     # ---- what is learned ---------------------------------------------------------------------------------------------
 
@@ -96,16 +113,16 @@ class Text(Modality):
         """Learn the vocabulary, and how long items are, from the training part."""
         if form not in (None, "tokens"):
             raise UsageError(f"text has no form {form!r}", "tokens", "Leave --form out")
-        settings, texts = self.settings, collection.artifacts
+        settings, texts, prompts = self.settings, collection.artifacts, collection.prompts or ()
         if not any(len(text) for text in texts):
             raise DataError("the training part holds no text", "at least one character", "Give more text")
         if settings.tokenizer == "char":
-            self._symbols = Characters.learn(self._pieces(texts), settings.unknown == "yes")
+            self._symbols = Characters.learn(self._pieces([*prompts, *texts]), settings.unknown == "yes")
         elif settings.tokenizer == "byte":
             self._symbols = Bytes()
         elif settings.tokenizer == "word":
             most = settings.vocabulary - (not collection.stream) if settings.vocabulary else 0
-            self._symbols = Words.learn(self._pieces(texts), most, settings.unknown != "no")
+            self._symbols = Words.learn(self._pieces([*prompts, *texts]), most, settings.unknown != "no")
         elif settings.tokenizer == "imported":
             raise UsageError(
                 "tokenizer=imported for a model of its own", "the tokenizer of a model that was imported", "Use --start-from"
@@ -114,13 +131,18 @@ class Text(Modality):
             size = settings.vocabulary or PAIRS
             if size < 257:
                 raise UsageError(f"setting vocabulary = {size}", "bpe needs more than its 256 bytes", "Set 512 or more")
-            self._symbols = BytePairs.learn(self._pieces(texts), size)
+            self._symbols = BytePairs.learn(self._pieces([*prompts, *texts]), size)
         if collection.stream:
             self._form = Tokens(self._symbols.size, settings.length or WINDOW)
         else:
             end = self._symbols.size
             length = settings.length or min(LONGEST, max(len(self._encoded(text)) for text in texts) + 1)
             self._form = Tokens(end + 1, length, end)
+            if prompts:
+                self._prompt_length = settings.prompt_length or self._longest(prompts)
+
+    def _longest(self, texts: Iterable[AnyText]) -> int:
+        return min(LONGEST, max((len(self._encoded(text)) for text in texts), default=0) + 1)
 
     def foresee(self, others: Iterable[Collection]) -> list[str]:
         """Make room for held-out parts where the settings leave it open, and say what for.
@@ -130,7 +152,9 @@ class Text(Modality):
         found: list[str] = []
         others = list(others)
         if isinstance(self._symbols, Characters) and self.settings.unknown == "auto":
-            held_out = characters_in(piece for part in others for piece in self._pieces(part.artifacts))
+            held_out = characters_in(
+                piece for part in others for piece in self._pieces([*part.artifacts, *(part.prompts or ())])
+            )
             new = sorted(held_out - set(self._symbols.alphabet))
             if new:
                 self._symbols = Characters(self._symbols.alphabet, unknown=True)
@@ -148,6 +172,9 @@ class Text(Modality):
             longest = max((len(self._encoded(text)) for part in others for text in part.artifacts), default=0)
             length = min(LONGEST, max(length, longest + 1))
         self._form = Tokens(symbols.size + 1, length, symbols.size)
+        if self._prompt_length and not self.settings.prompt_length:
+            longest = max((self._longest(part.prompts or ()) for part in others), default=0)
+            self._prompt_length = max(self._prompt_length, longest)
         return found
 
     @property
@@ -156,6 +183,11 @@ class Text(Modality):
         if self._form is None:
             raise FormError("a text modality that has learned nothing yet", "a vocabulary", "Call learn or restore first")
         return self._form
+
+    @property
+    def prompt_form(self) -> Tokens | None:
+        """The form of what a completion answers to, of the same symbols; None where nothing is kept apart."""
+        return Tokens(self.form.vocabulary, self._prompt_length, self.form.end) if self._prompt_length else None
 
     @property
     def _learned(self) -> Tokenisation:
@@ -219,15 +251,31 @@ class Text(Modality):
         """A prompt: the symbols of ``text`` without an end, long ``[time]``."""
         return _tensor(self._encoded(text))
 
-    def _padded(self, rows: Sequence[np.ndarray]) -> "torch.Tensor":
-        length, end = self.form.length, self.form.end
+    def prompts(self, texts: Sequence[str], *, cut: bool = False) -> "torch.Tensor":
+        """What completions are asked for: long ``[text, time]``, each padded with its own end.
+
+        Raises `FormError` for one that is longer than was learned from, unless it may be ``cut``.
+        """
+        length = self._prompt_length
+        rows = [self._encoded(text) for text in texts]
+        for place, row in enumerate(rows if not cut else ()):
+            if len(row) >= length:
+                raise FormError(
+                    f"prompt {place + 1} has {len(row)} symbols ({texts[place][:60]!r} …)",
+                    f"at most {length - 1}, as the model was fitted with",
+                    f"Shorten or divide it, or fit with --set prompt_length={len(row) + 1}",
+                )
+        return self._padded(rows, length)
+
+    def _padded(self, rows: Sequence[np.ndarray], length: int | None = None) -> "torch.Tensor":
+        length, end = length or self.form.length, self.form.end
         padded = np.full((len(rows), length), end, dtype=np.int64)
         for place, row in enumerate(rows):
             padded[place, : len(row)] = row[:length]
         return _tensor(padded)
 
     def examples(self, collection: Collection, *, training: bool = False) -> "Examples":
-        """A stream as windows, from memory or from a memory-mapped file; items one by one, their labels as condition.
+        """A stream as windows, from memory or from a memory-mapped file; items one by one, their prompts (or labels) as condition.
 
         Items longer than the form are cut to unfinished prefixes, and ``collection.findings`` says how many.
         """
@@ -246,6 +294,16 @@ class Text(Modality):
             )
             if finding not in collection.findings:
                 collection.findings.append(finding)
+        if collection.prompts is not None and self.prompt_form is not None:
+            sources = self.prompts(collection.prompts, cut=True)
+            if long := int((sources[:, -1] != form.end).sum()):
+                finding = (
+                    f"{long:,} of {len(rows):,} prompts are longer than {self._prompt_length} symbols with their end: only "
+                    f"their beginning counts; set prompt_length=N to keep more"
+                )
+                if finding not in collection.findings:
+                    collection.findings.append(finding)
+            return ItemExamples(form, self._padded(rows), condition=self.prompt_form, conditions=sources)
         labels = None if collection.labels is None else _tensor(np.asarray(collection.labels, dtype=np.int64))
         return ItemExamples(
             form,
@@ -334,7 +392,10 @@ class Text(Modality):
     def state(self) -> dict[str, Any]:
         """The vocabulary and the form."""
         symbols = self._learned
-        return {"kind": symbols.kind, "length": self.form.length, "stream": self.form.end is None, **symbols.state()}
+        said: dict[str, Any] = {"kind": symbols.kind, "length": self.form.length, "stream": self.form.end is None}
+        if self._prompt_length:
+            said["prompt_length"] = self._prompt_length
+        return {**said, **symbols.state()}
 
     @classmethod
     def restore(cls, settings: AnySettings, state: dict[str, Any]) -> Self:
@@ -347,6 +408,7 @@ class Text(Modality):
             made._form = Tokens(size, state["length"])
         else:
             made._form = Tokens(size + 1, state["length"], size) if end is None else Tokens(size, state["length"], end)
+        made._prompt_length = state.get("prompt_length", 0)
         return made
 
 

@@ -141,6 +141,19 @@ class Stage:
 
 
 @runtime_checkable
+class Validates(Protocol):
+    """Is looked at while it trains by a figure of its own: where a likelihood would cost too much, or there is none.
+
+    ``validation_unit`` says what the figure is a mean of.
+    """
+
+    validation_unit: ClassVar[str]
+
+    def validate(self, batch: Batch, noise: Noise) -> Losses:
+        """A mean over held-out items, lower is better; item i is given the same noise at every look."""
+
+
+@runtime_checkable
 class Learns(Protocol):
     """Learns in stages, one after the other."""
 
@@ -234,6 +247,17 @@ class Fills(Protocol):
 
     def fill(self, x: Tensor, mask: Tensor, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
         """``x`` with everything redrawn where ``mask`` is False."""
+
+
+@runtime_checkable
+class FillsSymbols(Fills, Protocol):
+    """Says what may stand at a masked place, given all the others."""
+
+    def odds(self, x: Tensor, masked: Tensor, asked: Tensor) -> Tensor:
+        """Log-odds ``[asked, vocabulary]`` of the places where ``asked``, in order; what is ``masked`` is not read.
+
+        All three are ``[batch, time]``: symbols, and two bool masks.
+        """
 
 
 @runtime_checkable

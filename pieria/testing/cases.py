@@ -29,7 +29,7 @@ class Case:
 
     Attributes:
         name: what messages and test items call it.
-        form: the form; ``condition``: that of the label, or None.
+        form: the form; ``condition``: that of the label or the prompt, or None; ``conditions``: the two that there are.
         train: examples drawn from the planted distribution; ``validation``: more of them.
         points: all items, or quadrature nodes.
         weights: float64 ``[point]``: 1 or the volume, times the label's share.
@@ -49,6 +49,7 @@ class Case:
     truth: Tensor
     locate: Callable[[Tensor], Tensor]
     condition: Form | None = None
+    conditions: Tensor | None = None
     where: Tensor | None = None
 
     @property
@@ -62,21 +63,29 @@ class Case:
         return torch.zeros(len(self.truth), dtype=torch.float64).index_add_(0, self.cells, mass)
 
     def labels(self, n: int) -> Tensor | None:
-        """A condition for ``n`` items: every class as often as every other."""
-        return torch.arange(n) % len(self.condition.classes) if isinstance(self.condition, Label) else None
+        """A condition for ``n`` items: every class (or prompt) as often as every other."""
+        return None if self.conditions is None else self.conditions[torch.arange(n) % len(self.conditions)]
 
     def cells_of(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """The cell of each drawn item, long ``[item]``."""
         place = self.locate(x)
-        return place if labels is None or self.condition is None else labels * (len(self.truth) // 2) + place
+        if labels is None or self.conditions is None:
+            return place
+        same = labels.view(len(labels), 1, -1) == self.conditions.view(1, len(self.conditions), -1)
+        return same.all(dim=2).long().argmax(dim=1) * (len(self.truth) // 2) + place
 
 
 def _generator(name: str) -> np.random.Generator:
     return np.random.default_rng([len(name), *name.encode()])
 
 
-def _discrete(name: str, form: Form, items: Tensor, truths: list[Tensor]) -> Case:
-    """A case from all items ``[item, …]`` and their planted probabilities (one list, or one for each of two labels)."""
+def _discrete(
+    name: str, form: Form, items: Tensor, truths: list[Tensor], prompts: tuple[Tokens, Tensor] | None = None
+) -> Case:
+    """A case from all items ``[item, …]`` and their planted probabilities (one list, or one for each of two labels).
+
+    With ``prompts`` (a form, and two of it) the two conditions are these instead of labels.
+    """
     flat = items.flatten(1)
     place = {tuple(row): number for number, row in enumerate(flat.tolist())}
     count = len(flat) + 1  # the last cell is for what is no item at all
@@ -86,11 +95,15 @@ def _discrete(name: str, form: Form, items: Tensor, truths: list[Tensor]) -> Cas
         return torch.tensor([place.get(tuple(row), count - 1) for row in rows[0].tolist()])[rows[1]]
 
     labelled = len(truths) > 1
-    condition = Label(("first", "second")) if labelled else None
+    condition: Form | None = Label(("first", "second")) if labelled else None
+    conditions = torch.arange(2) if labelled else None
+    if prompts is not None:
+        condition, conditions = prompts
     truth = torch.cat([torch.cat([t / t.sum(), t.new_zeros(1)]) for t in truths]) / len(truths)
     x = items.repeat(len(truths), *[1] * (items.ndim - 1))
-    label = torch.arange(len(truths)).repeat_interleave(len(items)) if labelled else None
-    cells = torch.arange(len(items)).repeat(len(truths)) + (0 if label is None else label * count)
+    which = torch.arange(len(truths)).repeat_interleave(len(items))
+    label = None if conditions is None else conditions[which]
+    cells = torch.arange(len(items)).repeat(len(truths)) + which * count
     generator = _generator(name)
 
     def drawn(size: int) -> ItemExamples:
@@ -100,7 +113,7 @@ def _discrete(name: str, form: Form, items: Tensor, truths: list[Tensor]) -> Cas
     mask = mask_after_end(x, form.end) if isinstance(form, Tokens) else None
     return Case(
         name, form, drawn(TRAINING_ITEMS), drawn(500), Batch(x, condition=label, mask=mask),
-        torch.full((len(x),), 1.0 / len(truths), dtype=torch.float64), cells, truth, locate, condition,
+        torch.full((len(x),), 1.0 / len(truths), dtype=torch.float64), cells, truth, locate, condition, conditions,
     )  # fmt: skip
 
 
@@ -140,6 +153,14 @@ def _tokens_labelled() -> Case:
     items, one, form = _items_of_chain(0.7)
     _, other, _ = _items_of_chain(0.05)
     return _discrete("tokens with a label", form, items, [one, other])
+
+
+def _tokens_prompted() -> Case:
+    items, one, form = _items_of_chain(0.7)
+    _, other, _ = _items_of_chain(0.05)
+    # prompts of other symbols and of different length, so that one of them is padded
+    asked = Tokens(vocabulary=6, length=5, end=5)
+    return _discrete("tokens with a prompt", form, items, [one, other], (asked, torch.tensor([[0, 4, 2, 1, 5], [3, 2, 5, 5, 5]])))
 
 
 def _stream() -> Case:
@@ -319,19 +340,20 @@ def _curve() -> Case:
     return Case("curve", form, train, validation, Batch(x), volume, cells, truth, locate, where=where)
 
 
-CASES: dict[str, tuple[type[Form], bool, Callable[[], Case]]] = {
-    # name: (form, labelled, how it is made)
-    "tokens": (Tokens, False, _tokens),
-    "stream": (Tokens, False, _stream),
-    "tokens with a label": (Tokens, True, _tokens_labelled),
-    "binary grid": (Grid, False, lambda: _grid("binary grid", 2, True)),
-    "grid of levels": (Grid, False, lambda: _grid("grid of levels", 3, True)),
-    "grid of tiles": (Grid, False, lambda: _grid("grid of tiles", 3, False)),
-    "binary grid with a label": (Grid, True, lambda: _grid("binary grid with a label", 2, True, labelled=True)),
-    "continuous grid": (Grid, False, _continuous_grid),
-    "row": (Row, False, _row),
-    "row with missing values": (Row, False, _row_missing),
-    "curve": (Curve, False, _curve),
+CASES: dict[str, tuple[type[Form], type[Form] | None, Callable[[], Case]]] = {
+    # name: (form, condition, how it is made)
+    "tokens": (Tokens, None, _tokens),
+    "stream": (Tokens, None, _stream),
+    "tokens with a label": (Tokens, Label, _tokens_labelled),
+    "tokens with a prompt": (Tokens, Tokens, _tokens_prompted),
+    "binary grid": (Grid, None, lambda: _grid("binary grid", 2, True)),
+    "grid of levels": (Grid, None, lambda: _grid("grid of levels", 3, True)),
+    "grid of tiles": (Grid, None, lambda: _grid("grid of tiles", 3, False)),
+    "binary grid with a label": (Grid, Label, lambda: _grid("binary grid with a label", 2, True, labelled=True)),
+    "continuous grid": (Grid, None, _continuous_grid),
+    "row": (Row, None, _row),
+    "row with missing values": (Row, None, _row_missing),
+    "curve": (Curve, None, _curve),
 }
 
 

@@ -62,7 +62,7 @@ def check_described(subject: Subject) -> None:
         mine, training = preset(family, name)
         settings = family.Settings.of(mine)
         Plan.layered(family.training_defaults, training)
-        if name != "tiny" and not family.requires_condition:
+        if name != "tiny":
             with torch.device("meta"):  # shapes only: a preset may be large
                 _built(family, settings, subject, name)
     kinds = [kind.__name__ for kind in (Estimates, Trains, Learns) if isinstance(subject.untrained(), kind)]

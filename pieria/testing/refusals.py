@@ -34,6 +34,12 @@ def check_refuses(subject: Subject) -> None:
     if isinstance(subject.case.condition, Label):
         labels = torch.tensor([0, 7])
         _refused("a label that is not there", model.sample, 2, subject.options, ItemNoise(0, 2), labels)
+    elif isinstance(subject.case.condition, Tokens):
+        _refused("no prompt", model.sample, 2, subject.options, ItemNoise(0, 2))
+        unknown = torch.full((2, 3), subject.case.condition.vocabulary)
+        _refused("a prompt with an unknown symbol", model.sample, 2, subject.options, ItemNoise(0, 2), unknown)
+        prompts = subject.case.labels(3)
+        _refused("three prompts for two items", model.sample, 2, subject.options, ItemNoise(0, 2), prompts)
     elif Label not in subject.family.conditions and subject.case.where is None:
         _refused("a condition it does not take", type(model), model.settings, form, Label(("a", "b")))
     if isinstance(form, Tokens) and form.end is not None and "length" in subject.model.Sampling.model_fields:

@@ -72,7 +72,7 @@ class Subject:
         return (model or self.model).sample(n, chosen, noise, self.condition(noise))
 
     def condition(self, noise: ItemNoise) -> Tensor | None:
-        """What these items are conditioned on: a label by the item's number, or where a curve is wanted."""
+        """What these items are conditioned on: a label or a prompt by the item's number, or where a curve is wanted."""
         if self.case.where is not None:
             return self.case.where
         labels = self.case.labels(max(noise.items, default=0) + 1)
@@ -132,11 +132,11 @@ def subjects(family: type[Model] | str, names: list[str] | None = None) -> Itera
 
 def fitting(family: type[Model]) -> list[str]:
     """The names of the cases that fit a family."""
-    takes_labels = any(form.kind == "label" for form in family.conditions)
     return [
         name
-        for name, (form, labelled, _) in CASES.items()
-        if form in family.consumes and (takes_labels if labelled else not family.requires_condition)
+        for name, (form, condition, _) in CASES.items()
+        if form in family.consumes
+        and (not family.requires_condition if condition is None else condition in family.conditions)
     ]
 
 

@@ -9,8 +9,8 @@ import torch
 from pieria.data.batch import Batch
 from pieria.data.examples import Examples
 from pieria.forms import Curve, Tokens
-from pieria.models.contract import Estimates, Model, Predicts, Scores
-from pieria.noise import seeded
+from pieria.models.contract import Estimates, Model, Predicts, Scores, Validates
+from pieria.noise import ItemNoise, seeded
 from pieria.training.processes import Processes
 
 
@@ -23,6 +23,8 @@ def counted(model: Model, batch: Batch) -> float:
 
 def unit(model: Model) -> str:
     """The unit of `HeldOut.look`: what its figure is a mean over."""
+    if isinstance(model, Validates):
+        return model.validation_unit
     what = "symbol" if isinstance(model.form, Tokens) else "point" if isinstance(model.form, Curve) else "item"
     return f"nats per {what} ({model.likelihood})"
 
@@ -49,8 +51,9 @@ class HeldOut:
 
     @staticmethod
     def possible(model: Model, examples: Examples | None) -> bool:
-        """Whether there is a likelihood and something to measure it on."""
-        return examples is not None and isinstance(model, Scores) and model.likelihood != "none"
+        """Whether there is a likelihood, or a figure of its own, and something to measure it on."""
+        scores = isinstance(model, Scores) and model.likelihood != "none"
+        return examples is not None and (scores or isinstance(model, Validates))
 
     def _batches(self) -> list[Batch]:
         # counting models read far back, and are cheap: they are scored as they will be; others as they are trained
@@ -68,8 +71,7 @@ class HeldOut:
 
     @torch.no_grad()
     def look(self) -> float:
-        """Mean negative log-likelihood in nats: lower is better."""
-        assert isinstance(self.model, Scores)
+        """Mean negative log-likelihood in nats, or the family's own figure: lower is better."""
         before = self.model.training
         self.model.eval()
         total = things = 0.0
@@ -78,9 +80,19 @@ class HeldOut:
                 for place, batch in enumerate(self._batches()):
                     if place % self.processes.world == self.processes.rank:
                         there = batch.to(self.processes.device)
-                        total -= float(self.model.log_prob(there).double().sum())
-                        things += counted(self.model, there)
+                        nats, count = self._figure(there)
+                        total += nats
+                        things += count
         finally:
             self.model.train(before)
         total, things = self.processes.sums([total, things])
         return total / things if things else math.nan
+
+    def _figure(self, batch: Batch) -> tuple[float, float]:
+        """The sum over these items of what is looked at, and over how many things it is."""
+        if isinstance(self.model, Validates):
+            items = range(len(batch)) if batch.index is None else batch.index.tolist()
+            losses = self.model.validate(batch, ItemNoise(0, 0, items=list(items)))
+            return float(losses.loss) * losses.count, losses.count
+        assert isinstance(self.model, Scores)
+        return -float(self.model.log_prob(batch).double().sum()), counted(self.model, batch)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pieria.data.batch import Batch
 from pieria.data.examples import Examples, StreamExamples
+from pieria.data.lengths import ByLength, lengths_of
 from pieria.data.order import Order, RandomWindows
 from pieria.errors import TrainingError
 from pieria.forms import Form
@@ -77,13 +78,16 @@ def chosen(stage: Stage, train: Examples, validation: Examples | None) -> tuple[
     return _seen(train, stage), None if validation is None else _seen(validation, stage)
 
 
-def order_of(examples: Examples, batch: int, seed: int) -> tuple[Order | RandomWindows, float]:
+def order_of(examples: Examples, batch: int, seed: int) -> tuple[Order | RandomWindows | ByLength, float]:
     """In which order they are met, and how many items make an epoch."""
     source = examples
     while isinstance(source, Viewed):
         source = source.source
     if isinstance(source, StreamExamples):
         return RandomWindows(len(source), batch, seed), source.scored() / source.form.length
+    lengths = lengths_of(source)
+    if lengths is not None:
+        return ByLength(lengths, batch, seed), float(len(source))
     return Order(len(source), batch, seed), float(len(source))
 
 
