@@ -13,13 +13,13 @@ import numpy as np
 
 from pieria import keeping
 from pieria.errors import DataError, UsageError, unknown
-from pieria.hub import arpa, fetching, gpt2, llama, reading, tokenizer
+from pieria.hub import arpa, bert, fetching, gpt2, llama, reading, tokenizer
 from pieria.modalities.contract import Modality
 from pieria.modalities.opening import NOT_STATED, open_data
 from pieria.modalities.text import LONGEST, Text, TextSettings
 from pieria.models import weights
+from pieria.models.bert import BERT
 from pieria.models.contract import Model
-from pieria.models.gpt import GPT
 from pieria.models.ngram import Ngram, NgramSettings
 from pieria.noise import seeded
 from pieria.training.plan import Plan
@@ -148,16 +148,16 @@ def _symbols(path: Path, words: list[str], kind: str) -> dict[str, Any]:
 
 # ---- checkpoints -----------------------------------------------------------------------------------------------------
 
-DECODERS: dict[str, Any] = {gpt2.TYPE: gpt2, **dict.fromkeys(llama.CLASSES, llama)}
+KNOWN: dict[str, Any] = {gpt2.TYPE: gpt2, **dict.fromkeys(llama.CLASSES, llama), bert.TYPE: bert}
 
 
 def _known(config: Mapping[str, Any]) -> None:
     """Raise `DataError` for an architecture that cannot be imported."""
     kind = config.get("model_type")
-    if kind not in DECODERS:
+    if kind not in KNOWN:
         raise DataError(
             f"{reading.CONFIG} has model_type = {kind!r}, an architecture that Pieria does not know",
-            f"one of {', '.join(sorted(DECODERS))}",
+            f"one of {', '.join(sorted(KNOWN))}",
             "Choose another checkpoint",
         )
 
@@ -167,10 +167,10 @@ def from_checkpoint(path: Path, wishes: Wishes, name: str, where: str) -> Brough
     config = reading.json_of(path / reading.CONFIG)
     _known(config)
     found = reading.Checkpoint(path)
-    architecture = DECODERS[found.architecture]
+    architecture = KNOWN[found.architecture]
     settings = architecture.settings(config)
     rows = reading.number(config, "vocab_size")
-    symbols = tokenizer.read(path, rows, config)
+    symbols = tokenizer.read(path, rows, config, architecture.ROLES)
     findings = []
     most = architecture.longest(config)
     if wishes.length > most:
@@ -178,15 +178,15 @@ def from_checkpoint(path: Path, wishes: Wishes, name: str, where: str) -> Brough
     length = wishes.length or min(most, WINDOW)
     if length < most and not wishes.length:
         findings.append(f"windows of {length:,} symbols, of the {most:,} that it could read; --length says otherwise")
-    stream = _is_stream(wishes.items, symbols, findings)
-    if symbols["begin"] is None:
-        findings.append("no token begins or ends a text: a text begins with a vector of zeros")
+    stream = _is_stream("lines" if architecture is bert and wishes.items == "auto" else wishes.items, symbols, findings)
     modality = Text.restore(
         TextSettings.of({"tokenizer": "imported"}), {"kind": "imported", "length": length, "stream": stream, **symbols}
     )
     with seeded(0, "initial weights"):
-        model = GPT(settings, modality.form)
-    weights.restore(model, architecture.state(found, settings, modality.form, symbols["begin"]))
+        model = architecture.build(settings, modality.form)
+    weights.restore(model, architecture.state(found, model, symbols, findings))
+    if isinstance(model, BERT):
+        model.spell(modality.strings())
     origin = {"from": where, "format": "transformers", "architecture": found.architecture, "licence": licence_of(path)}
     return Brought(name, model.eval(), modality, origin, findings)
 

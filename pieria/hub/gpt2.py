@@ -4,6 +4,7 @@ Its vocabulary begins a text with a token of its own; Pieria's ``begin`` is one 
 token's. A Pieria model whose ``begin`` is a row of its own is written with one more token.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +15,10 @@ from pieria.hub.reading import Checkpoint, number, only
 from pieria.layers.decoder import Layer
 from pieria.models.gpt import GPT, GPTSettings
 
+Rows = Callable[[Tensor], Tensor]
+
 TYPE = "gpt2"
+ROLES = {"begin": "bos", "end": "eos"}
 ACTIVATIONS = {"gelu_new": "gelu-tanh", "gelu_pytorch_tanh": "gelu-tanh", "gelu": "gelu"}
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # masks that older checkpoints hold
 
@@ -46,13 +50,19 @@ def settings(config: dict[str, Any]) -> GPTSettings:
     )
 
 
-def state(found: Checkpoint, settings: GPTSettings, form: Tokens, begin: int | None) -> dict[str, Tensor]:
-    """Our weights from the checkpoint's; ``begin`` is the token whose vector stands for ours, zeros if None."""
+def build(settings: GPTSettings, form: Tokens) -> GPT:
+    """The model, with its first weights."""
+    return GPT(settings, form)
+
+
+def state(found: Checkpoint, model: GPT, tokens: dict[str, Any], findings: list[str]) -> dict[str, Tensor]:
+    """Our weights from the checkpoint's; `begin` has the vector of the token that begins a text, zeros if none does."""
+    settings, form = model.settings, model.form
     width, inner, rows = settings.width, settings.inner or 0, form.vocabulary
     head = "transformer." if "transformer.wte.weight" in found else ""
     symbol = found.take(f"{head}wte.weight", (rows, width))
     taken = {
-        "symbol.weight": with_begin(symbol, begin),
+        "symbol.weight": with_begin(symbol, tokens["begin"], findings),
         "place.weight": found.take(f"{head}wpe.weight", (longest(found.config), width))[: form.length].clone(),
         "last.weight": found.take(f"{head}ln_f.weight", (width,)),
         "last.bias": found.take(f"{head}ln_f.bias", (width,)),
@@ -83,10 +93,12 @@ _LINEAR = {
 _NORMS = {"ln_1": "before_look", "ln_2": "before_thought"}
 
 
-def with_begin(symbol: Tensor, begin: int | None) -> Tensor:
+def with_begin(symbol: Tensor, begin: int | None, findings: list[str]) -> Tensor:
     """The input's vectors with one more row, for `begin`."""
-    row = symbol.new_zeros(1, symbol.shape[1]) if begin is None else symbol[begin : begin + 1]
-    return torch.cat([symbol, row])
+    if begin is None:
+        findings.append("no token begins or ends a text: a text begins with a vector of zeros")
+        return torch.cat([symbol, symbol.new_zeros(1, symbol.shape[1])])
+    return torch.cat([symbol, symbol[begin : begin + 1]])
 
 
 # ---- the other way ---------------------------------------------------------------------------------------------------
@@ -122,10 +134,10 @@ def config(model: GPT) -> dict[str, Any]:
     }
 
 
-def weights(model: GPT, symbol: Tensor, odds: Tensor | None) -> dict[str, Tensor]:
-    """The checkpoint's weights from ours; ``symbol`` and ``odds`` are the vocabulary's rows, as they are to be written."""
+def weights(model: GPT, rows: Rows) -> dict[str, Tensor]:
+    """The checkpoint's weights from ours; ``rows`` arranges what has a row for each token, as it is to be written."""
     assert model.place is not None
-    written = {"transformer.wte.weight": symbol, "transformer.wpe.weight": model.place.weight}
+    written = {"transformer.wte.weight": rows(model.symbol.weight), "transformer.wpe.weight": model.place.weight}
     written |= _both("transformer.ln_f", model.last)
     for place, layer in enumerate(model.each_layer()):
         for name, mine in _LINEAR.items():
@@ -134,9 +146,14 @@ def weights(model: GPT, symbol: Tensor, odds: Tensor | None) -> dict[str, Tensor
             written |= {key: tensor.T if tensor.dim() == 2 else tensor for key, tensor in made.items()}
         for name, mine in _NORMS.items():
             written |= _both(f"transformer.h.{place}.{name}", layer.get_submodule(mine))
-    if odds is not None:
-        written["lm_head.weight"] = odds
+    if model.odds is not None:
+        written["lm_head.weight"] = rows(with_zeros(model.odds.weight))
     return written
+
+
+def with_zeros(odds: Tensor) -> Tensor:
+    """The output's rows with one more, of zeros, for `begin`, which is never predicted."""
+    return torch.cat([odds, odds.new_zeros(1, odds.shape[1])])
 
 
 def _both(name: str, part: torch.nn.Module) -> dict[str, Tensor]:

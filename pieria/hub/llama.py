@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from pieria.errors import DataError
-from pieria.forms import Tokens
-from pieria.hub.gpt2 import first_of, with_begin
+from pieria.hub.gpt2 import ROLES, Rows, build, first_of, with_begin, with_zeros
 from pieria.hub.reading import CONFIG, Checkpoint, number, only
 from pieria.models.gpt import GPT, GPTSettings
+
+__all__ = ["CLASSES", "ROLES", "build", "config", "kind_of", "longest", "settings", "state", "weights"]
 
 CLASSES = {
     "llama": "LlamaForCausalLM",
@@ -90,13 +91,15 @@ def _window(config: dict[str, Any]) -> int | None:
     return window if sees[0] == "sliding_attention" else None
 
 
-def state(found: Checkpoint, settings: GPTSettings, form: Tokens, begin: int | None) -> dict[str, Tensor]:
-    """Our weights from the checkpoint's; ``begin`` is the token whose vector stands for ours, zeros if None."""
+def state(found: Checkpoint, model: GPT, tokens: dict[str, Any], findings: list[str]) -> dict[str, Tensor]:
+    """Our weights from the checkpoint's; `begin` has the vector of the token that begins a text, zeros if none does."""
+    settings, form = model.settings, model.form
     width, rows, size = settings.width, form.vocabulary, settings.size
     queries, keys = settings.heads * size, (settings.key_heads or settings.heads) * size
     inner = settings.inner or 0
+    symbol = found.take("model.embed_tokens.weight", (rows, width))
     taken = {
-        "symbol.weight": with_begin(found.take("model.embed_tokens.weight", (rows, width)), begin),
+        "symbol.weight": with_begin(symbol, tokens["begin"], findings),
         "last.weight": found.take("model.norm.weight", (width,)),
     }
     biased = settings.bias if settings.query_bias is None else settings.query_bias
@@ -180,11 +183,11 @@ def config(model: GPT) -> dict[str, Any]:
     return said
 
 
-def weights(model: GPT, symbol: Tensor, odds: Tensor | None) -> dict[str, Tensor]:
-    """The checkpoint's weights from ours; ``symbol`` and ``odds`` are the vocabulary's rows, as they are to be written."""
+def weights(model: GPT, rows: Rows) -> dict[str, Tensor]:
+    """The checkpoint's weights from ours; ``rows`` arranges what has a row for each token, as it is to be written."""
     settings = model.settings
     size, keys = settings.size, (settings.key_heads or settings.heads) * settings.size
-    written = {"model.embed_tokens.weight": symbol, "model.norm.weight": model.last.weight}
+    written = {"model.embed_tokens.weight": rows(model.symbol.weight), "model.norm.weight": model.last.weight}
     for place, layer in enumerate(model.each_layer()):
         head = f"model.layers.{place}"
         split = {
@@ -203,10 +206,10 @@ def weights(model: GPT, symbol: Tensor, odds: Tensor | None) -> dict[str, Tensor
         for name, mine in _NORMS.items():
             written[f"{head}.{name}.weight"] = layer.get_submodule(mine).get_parameter("weight")
         if settings.unit_queries:
-            ones = symbol.new_ones(size)
+            ones = model.last.weight.new_ones(size)
             look = layer.look
             written[f"{head}.self_attn.q_norm.weight"] = ones if look.query_scale is None else look.query_scale
             written[f"{head}.self_attn.k_norm.weight"] = ones if look.key_scale is None else look.key_scale
-    if odds is not None:
-        written["lm_head.weight"] = odds
+    if model.odds is not None:
+        written["lm_head.weight"] = rows(with_zeros(model.odds.weight))
     return written

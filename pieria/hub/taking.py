@@ -13,8 +13,9 @@ from torch import Tensor
 from pieria.data.storage import write_atomically, write_json
 from pieria.errors import DataError, RunError, UsageError, unknown
 from pieria.forms import Tokens
-from pieria.hub import arpa, gpt2, llama, reading, tokenizer
+from pieria.hub import arpa, bert, gpt2, llama, reading, tokenizer
 from pieria.modalities.contract import Modality
+from pieria.models.bert import BERT
 from pieria.models.contract import Model
 from pieria.models.gpt import GPT
 from pieria.models.ngram import Ngram
@@ -81,64 +82,82 @@ def to_transformers(model: Model, modality: Modality, out: Path, card: str) -> l
 
     Raises `UsageError` for a family, or for settings, that no architecture of that library has.
     """
-    if not isinstance(model, GPT):
-        raise UsageError(f"{type(model).__name__} was to be written for transformers", "a run of gpt", "Name one")
+    architecture = _architecture(model)
     if model.condition is not None:
-        raise UsageError("a gpt with labels", "one without: no architecture of transformers takes them", "Fit one without")
+        raise UsageError("a model with labels", "one without: no architecture of transformers takes them", "Fit one without")
     if modality.name != "text":
-        raise UsageError(f"a gpt of {modality.name}", "one of text, which has a tokenizer")
-    architecture = gpt2 if gpt2.fits(model.settings) else llama if llama.kind_of(model.settings) else None
-    if architecture is None:
-        raise UsageError(
-            "these settings of gpt (positions, norm, activation, unit_queries together) are of no architecture that "
-            "transformers has",
-            "those of GPT-2, Llama, Mistral or Qwen",
-            "Fit with --preset gpt2, nano, baby or llama",
-        )
+        raise UsageError(f"a model of {modality.name}", "one of text, which has a tokenizer")
     state, form = modality.state(), model.form
-    rows = model.symbol.weight.detach().cpu()
-    begin = state.get("begin")
-    shares = begin is not None and torch.equal(rows[form.begin], rows[begin])
-    words = tokenizer.written(state, form, shares=shares)
-    symbol, odds = _rows(rows[:-1], words, rows[-1]), None
-    if model.odds is not None:
-        odds = _rows(model.odds.weight.detach().cpu(), words, torch.zeros_like(rows[-1]))
+    assert isinstance(form, Tokens)
+    table = model.get_parameter("symbol.weight").detach().cpu()
+    shared = {
+        role
+        for role, row in (("begin", form.vocabulary), ("mask", form.vocabulary + 1))
+        if state.get(role) is not None and row < len(table) and torch.equal(table[row], table[state[role]])
+    }
+    words = tokenizer.written(state, form, architecture.ROLES, shared)
+
+    def rows(ours: Tensor) -> Tensor:
+        """What has a row for each symbol, and then for begin and the mask, with a row for each token."""
+        new = ours.new_zeros(max([form.vocabulary, *(number + 1 for number in words.rows)]), *ours.shape[1:])
+        new[: form.vocabulary] = ours[: form.vocabulary]
+        for number, row in words.rows.items():
+            new[number] = ours[row]
+        return new
+
+    with torch.no_grad():
+        tensors = {name: t.detach().cpu().float() for name, t in architecture.weights(model, rows).items()}
+    called = {f"{architecture.ROLES[role]}_token_id": number for role, number in words.numbers.items()}
     config = {
-        **architecture.config(model),
-        "vocab_size": len(symbol),
-        "bos_token_id": words.begin,
-        "eos_token_id": words.end,
+        "bos_token_id": None,
+        "eos_token_id": None,
         "pad_token_id": None,
+        **architecture.config(model),
+        **called,
+        "vocab_size": len(rows(model.get_parameter("symbol.weight"))),
         "dtype": "float32",
     }
-    generation: dict[str, Any] = {"bos_token_id": words.begin, "eos_token_id": words.end}
+    generation: dict[str, Any] | None = None
     findings = []
-    if words.own:
-        generation["suppress_tokens"] = [words.begin]
-        findings.append(
-            f"token {words.begin} ({tokenizer.BEGIN}) begins a text, and is never to be drawn: generation_config.json rules "
-            "it out; leave its column out of probabilities"
-        )
-    tensors = architecture.weights(model, symbol, odds)
-    _write(out, config, generation, words, {name: t.detach().cpu().float() for name, t in tensors.items()}, card)
+    if isinstance(model, GPT):
+        generation = {name: number for name, number in called.items() if number is not None}
+        if words.rows:
+            begin = words.numbers["begin"]
+            generation["suppress_tokens"] = [begin]
+            findings.append(
+                f"token {begin} ({tokenizer.BEGIN}) begins a text, and is never to be drawn: {tokenizer.GENERATION} rules "
+                "it out; leave its column out of probabilities"
+            )
+    _write(out, config, generation, words, tensors, card)
     return findings
 
 
-def _rows(rows: Tensor, words: tokenizer.Written, begin: Tensor) -> Tensor:
-    """The vocabulary's vectors, with one for the token that begins a text where that is its own."""
-    if not words.own or words.begin is None:
-        return rows
-    if words.begin == len(rows):
-        return torch.cat([rows, begin[None]])
-    changed = rows.clone()  # a padded row, which no token stood for
-    changed[words.begin] = begin
-    return changed
+def _architecture(model: Model) -> Any:
+    """The file of this room that knows how to write the model."""
+    if isinstance(model, GPT):
+        found = gpt2 if gpt2.fits(model.settings) else llama if llama.kind_of(model.settings) else None
+        if found is None:
+            raise UsageError(
+                "these settings of gpt (positions, norm, activation, unit_queries together) are of no architecture that "
+                "transformers has",
+                "those of GPT-2, Llama, Mistral or Qwen",
+                "Fit with --preset gpt2, nano, baby or llama",
+            )
+        return found
+    if isinstance(model, BERT):
+        if not bert.fits(model.settings):
+            raise UsageError(
+                "a bert that normalises first, or with rotary positions", "norms behind and learned positions",
+                "Fit with --preset base, or --set norm_first=no",
+            )  # fmt: skip
+        return bert
+    raise UsageError(f"{type(model).__name__} was to be written for transformers", "a run of gpt or bert", "Name one")
 
 
 def _write(
     out: Path,
     config: dict[str, Any],
-    generation: dict[str, Any],
+    generation: dict[str, Any] | None,
     words: tokenizer.Written,
     tensors: dict[str, Tensor],
     card: str,
@@ -152,7 +171,8 @@ def _write(
     try:
         hidden.mkdir(parents=True)
         write_json(hidden / reading.CONFIG, config)
-        write_json(hidden / tokenizer.GENERATION, generation)
+        if generation is not None:
+            write_json(hidden / tokenizer.GENERATION, generation)
         write_json(hidden / tokenizer.ABOUT, about)
         write_atomically(hidden / tokenizer.FILE, json.dumps(words.tokenizer, ensure_ascii=False))
         if isinstance(template, str):

@@ -22,11 +22,11 @@ UNUSED = (
 FEW = 64
 
 
-def read(path: Path, rows: int, config: dict[str, Any], *, begins: str = "bos", ends: str = "eos") -> dict[str, Any]:
+def read(path: Path, rows: int, config: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
     """The state of `modalities.symbols.Imported`: the tokenizer, its special tokens, and the ``rows`` of the embedding.
 
-    ``begins`` and ``ends`` are the roles of the tokens that begin and end a text ("cls" and "sep" in BERT). Where nothing
-    begins a text, what ends one does: the token that lies between two texts.
+    ``roles`` says what the tokens that begin and end a text, and the one that masks, are called there: "bos" or "cls".
+    Where nothing begins a text, what ends one does: the token that lies between two texts.
 
     Raises `DataError` for a tokenizer that is missing, damaged, or not of this embedding.
     """
@@ -64,9 +64,14 @@ def read(path: Path, rows: int, config: dict[str, Any], *, begins: str = "bos", 
     if (path / TEMPLATE).is_file():
         about["chat_template"] = (path / TEMPLATE).read_text(encoding="utf-8")
     generation = json_of(path / GENERATION) if (path / GENERATION).is_file() else {}
-    end = _special(ends, about, [generation, config], symbols, rows)
-    begin = _special(begins, about, [config], symbols, rows)
-    return {"tokenizer": said, "config": about, "size": rows, "begin": end if begin is None else begin, "end": end}
+    found = {mine: _special(theirs, about, [generation, config], symbols, rows) for mine, theirs in roles.items()}
+    if "mask" in roles and None in found.values():
+        raise DataError(
+            f"{path} does not say which of its tokens are {', '.join(f'{role}_token' for role in roles.values())}",
+            f"all of them, in {ABOUT}",
+        )
+    found["begin"] = found["end"] if found["begin"] is None else found["begin"]
+    return {"tokenizer": said, "config": about, "size": rows, **found}
 
 
 def _special(
@@ -98,46 +103,54 @@ class Written:
 
     Attributes:
         tokenizer: the content of ``tokenizer.json``; ``about`` that of ``tokenizer_config.json``.
-        begin: the number of the token that begins a text.
-        end: the number of the one that ends it, if one does.
-        own: whether ``begin`` is a token of its own, with the row of ``form.begin``; if not, it has its row already.
-        mask: the number of the token that stands for what is masked, of a model that fills in.
+        numbers: the number of the token in each role ("begin", "end", "mask"), where there is one.
+        rows: of the tokens that are new, number to row of our table: begin's follows the vocabulary's, then the mask's.
     """
 
     tokenizer: dict[str, Any]
     about: dict[str, Any]
-    begin: int | None
-    end: int | None
-    own: bool
-    mask: int | None = None
+    numbers: dict[str, int | None]
+    rows: dict[int, int]
 
 
-def written(state: dict[str, Any], form: Tokens, *, shares: bool) -> Written:
-    """The tokenizer of a text modality with this ``state``, numbered as its symbols are; a text begins with ``begin``.
+def written(state: dict[str, Any], form: Tokens, roles: dict[str, str], shared: set[str]) -> Written:
+    """The tokenizer of a text modality with this ``state``, numbered as its symbols are; it puts `begin` before a text.
 
-    ``shares`` says that `form.begin` still has the vector of the imported token that begins a text, and is no token of its
-    own then.
+    ``roles`` are those of `read`; ``shared`` are those whose vector still is that of the imported token, so that they need
+    no token of their own.
     """
     import tokenizers
 
-    if state["kind"] == "imported":
-        about, end = dict(state["config"]), state["end"]
-        if shares and state["begin"] is not None:
-            return Written(state["tokenizer"], about, state["begin"], end, own=False)
-        tokenizer = tokenizers.Tokenizer.from_str(json.dumps(state["tokenizer"]))
+    imported = state["kind"] == "imported"
+    numbers: dict[str, int | None]
+    if imported:
+        tokenizer, about = tokenizers.Tokenizer.from_str(json.dumps(state["tokenizer"])), dict(state["config"])
+        numbers = {role: state[role] for role in roles}
     else:
-        tokenizer, about, end = _tokenizer(state), {"tokenizer_class": "PreTrainedTokenizerFast"}, form.end
-        if end is not None:
-            _add(tokenizer, END, end)
-            about["eos_token"] = END
-    # a row that no token stands for (embeddings are padded) may be the place of the new one
-    begin = _add(tokenizer, BEGIN, form.begin if state["kind"] != "imported" else None)
-    template = tokenizers.processors.TemplateProcessing(
-        single=f"{BEGIN} $A", pair=f"{BEGIN} $A $B", special_tokens=[(BEGIN, begin)]
-    )
-    tokenizer.post_processor = template
-    about |= {"bos_token": BEGIN, "model_max_length": form.length, "clean_up_tokenization_spaces": False}
-    return Written(json.loads(tokenizer.to_str()), about, begin, end, own=True)
+        tokenizer, about = _tokenizer(state), {"tokenizer_class": "PreTrainedTokenizerFast"}
+        numbers = {"end": form.end}
+        if form.end is not None:
+            _add(tokenizer, END, form.end)
+            about[f"{roles['end']}_token"] = END
+    rows = {}
+    for place, (role, token) in enumerate((("begin", BEGIN), ("mask", MASK))):
+        if role in roles and role not in shared:
+            # a row that no token stood for (embeddings are padded) may be the place of the new one
+            number = _add(tokenizer, token, None if imported else form.vocabulary + place)
+            numbers[role], rows[number] = number, form.vocabulary + place
+            about[f"{roles[role]}_token"] = token
+    if not rows:
+        return Written(state["tokenizer"], about, numbers, rows)
+    about |= {"model_max_length": form.length, "clean_up_tokenization_spaces": False}
+    first = {role: tokenizer.id_to_token(numbers[role]) for role in ("begin", "end") if numbers.get(role) is not None}
+    if "begin" in first:
+        around = [first["begin"], "$A", *([first["end"]] if "mask" in roles and "end" in first else [])]
+        tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+            single=" ".join(around), special_tokens=[(token, numbers[role]) for role, token in first.items()]
+        )
+    if "mask" in roles and "end" in first:
+        about.setdefault("pad_token", first["end"])
+    return Written(json.loads(tokenizer.to_str()), about, numbers, rows)
 
 
 def _add(tokenizer: Any, token: str, wanted: int | None) -> int:

@@ -350,7 +350,7 @@ class Imported(Tokenisation):
 
     @classmethod
     def restore(cls, state: dict[str, Any]) -> Self:  # noqa: D102
-        return cls({name: state[name] for name in ("tokenizer", "config", "size", "begin", "end")})
+        return cls({name: state.get(name) for name in ("tokenizer", "config", "size", "begin", "end", "mask")})
 
 
 def _spelled(name: str, tokenizer: dict[str, Any]) -> str | bytes:
