@@ -59,12 +59,12 @@ class Reader:
 
     def __init__(self, layer: Layer, items: int) -> None:
         look, think = layer.look, layer.think
-        self.look, self.bend, self.items = look, think.bend, items
+        self.look, self.think, self.items = look, think, items
         self.before_look, self.before_thought = normaliser(layer.before_look), normaliser(layer.before_thought)
         self.project = product(look.project.weight, look.project.bias, items)
-        self.output = self._onto(look.output)
+        self.output = product(look.output.weight, look.output.bias, items)
         self.enter = product(think.enter.weight, think.enter.bias, items)
-        self.leave = self._onto(think.leave)
+        self.leave = product(think.leave.weight, think.leave.bias, items)
         self.unit: Map | None = None
         if look.unit_queries:
             scales = look.scales()
@@ -75,17 +75,12 @@ class Reader:
         self.zero = look.project.weight.new_zeros(())
         self.scale = look.size**-0.5
 
-    def _onto(self, linear: nn.Linear) -> Callable[[Tensor, Tensor], Tensor]:
-        """x + h Wᵀ + b of x and h; at one row in one operation."""
-        if self.items > 1 or linear.bias is not None:
-            multiply = product(linear.weight, linear.bias, self.items)
-            return lambda x, h: x + multiply(h)
-        turned = linear.weight.detach().t()
-        return lambda x, h: torch.addmm(x, h, turned)
+    def seen(self, first: int) -> int:
+        """The first place that any place from ``first`` on sees."""
+        return 0 if self.look.window is None else max(0, first + 1 - self.look.window)
 
-    def heads(self, projected: Tensor, table: Tensor | tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
-        """Queries, keys and values ``[..., head, size]``, turned by the rows of ``table`` (as `Attention.heads_of` has it)."""
-        each = projected.view(*projected.shape[:-1], -1, self.look.size)
+    def heads(self, each: Tensor, table: Tensor | tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
+        """Queries, keys and values ``[..., head, size]`` of what was projected, turned by the rows of ``table``."""
         if self.unit is None and table is None:
             return each.split_with_sizes(self.parts, dim=-2)
         turned, values = each.split_with_sizes((self.parts[0] + self.parts[1], self.parts[2]), dim=-2)
@@ -95,48 +90,86 @@ class Reader:
             turned = rotate(turned, table)
         return *turned.split_with_sizes(self.parts[:2], dim=-2), values
 
-    def one(self, x: Tensor, window: tuple[Tensor, ...], table: tuple[Tensor, ...] | None) -> Tensor:
-        """One new place of each item: ``[item, width]`` to the same shape.
+    def find(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """What one query of each head finds, ``[item · key_head, group, size]``.
 
-        ``window`` is where its key and value go, ``[item, key_head, size]`` each, and what is seen with them: keys
-        ``[item · key_head, size, place]``, values ``[item · key_head, place, size]``.
+        ``keys`` are ``[item · key_head, size, place]``, ``values`` ``[item · key_head, place, size]``.
         """
-        key, value, keys, values = window
-        queries, new_key, new_value = self.heads(self.project(self.before_look(x)), table)
-        key.copy_(new_key)
-        value.copy_(new_value)
         odds = torch.baddbmm(self.zero, queries.reshape(self.grouped), keys, beta=0, alpha=self.scale)
-        found = torch.bmm(torch.softmax(odds, -1), values)
-        x = self.output(x, found.view(self.items, -1))
-        return self.leave(x, self.bend(self.enter(self.before_thought(x))))
+        return torch.bmm(torch.softmax(odds, -1), values)
 
-    def many(self, x: Tensor, keys: Tensor, values: Tensor, first: int, table: Tensor | None) -> Tensor:
-        """``k`` new places of each item from ``first`` on: ``[item, k, width]`` to the same shape; k is 1 or more.
+    def read(self, x: Tensor, keys: Tensor, values: Tensor, first: int, table: Tensor | None) -> Tensor:
+        """``k`` new places of each item from ``first`` on: ``[item, k, width]`` to the same shape.
 
         ``keys`` and ``values`` are the whole window's, ``[item, key_head, place, size]``; the new ones are put there.
         """
         n, k, width = x.shape
-        look, stop = self.look, first + k
+        look, stop, seen = self.look, first + k, self.seen(first)
         flat = x.reshape(n * k, width)
-        queries, new_keys, new_values = self.heads(self.project(self.before_look(flat)).view(n, k, -1), table)
+        each = self.project(self.before_look(flat)).view(n, k, -1, look.size)
+        queries, new_keys, new_values = self.heads(each, table)
         keys[:, :, first:stop].transpose(1, 2).copy_(new_keys)
         values[:, :, first:stop].transpose(1, 2).copy_(new_values)
-        seen = self.seen(first, k)
-        bounded = first > 0 or look.window is not None
-        found = functional.scaled_dot_product_attention(
-            queries.transpose(1, 2),
-            keys[:, :, seen:stop],
-            values[:, :, seen:stop],
-            attn_mask=visible(k, stop - seen, look.window, x.device) if bounded else None,
-            is_causal=not bounded,
-            enable_gqa=look.key_heads != look.heads,
-        )
-        flat = self.output(flat, found.transpose(1, 2).reshape(n * k, -1))
-        return self.leave(flat, self.bend(self.enter(self.before_thought(flat)))).view(n, k, width)
+        if k == 1:
+            shown = keys.flatten(0, 1)[:, seen:stop], values.flatten(0, 1)[:, seen:stop]
+            found = self.find(queries, shown[0].transpose(1, 2), shown[1])
+        else:
+            bounded = first > 0 or look.window is not None
+            found = functional.scaled_dot_product_attention(
+                queries.transpose(1, 2),
+                keys[:, :, seen:stop],
+                values[:, :, seen:stop],
+                attn_mask=visible(k, stop - seen, look.window, x.device) if bounded else None,
+                is_causal=not bounded,
+                enable_gqa=look.key_heads != look.heads,
+            ).transpose(1, 2)
+        flat = flat + self.output(found.reshape(n * k, -1))
+        return (flat + self.leave(self.think.bend(self.enter(self.before_thought(flat))))).view(n, k, width)
 
-    def seen(self, first: int, k: int = 1) -> int:
-        """The first place that any of the ``k`` places from ``first`` on sees."""
-        return 0 if self.look.window is None else max(0, first + 1 - self.look.window)
+
+class Single(Reader):
+    """A `Reader` of one item at one new place: into tensors made once, with what can be folded into products there."""
+
+    def __init__(self, layer: Layer, items: int) -> None:
+        super().__init__(layer, items)
+        look, think = layer.look, layer.think
+        weights = look.project.weight, look.output.weight, think.enter.weight, think.leave.weight
+        self.turned = tuple(weight.detach().t() for weight in weights)
+        self.biases = (look.project.bias, look.output.bias, think.enter.bias, think.leave.bias)
+        self.projected = weights[0].new_empty(1, weights[0].shape[0])
+        self.each = self.projected.view(-1, look.size)
+        self.plain = self.each.split_with_sizes(self.parts, dim=-2)
+        self.found = weights[0].new_empty(self.grouped)
+        self.flat = self.found.view(1, -1)
+        # gelu(h) = √½ (u + u erf u) with u = √½ h: both factors go into products, and torch's own takes twice as long
+        self.folds = think.activation == "gelu" and weights[0].device.type == "cpu"
+        self.factor = 0.5**0.5 if self.folds else 1.0
+
+    def one(self, x: Tensor, slots: tuple[Tensor, ...], shown: tuple[Tensor, ...], table: tuple[Tensor, ...] | None) -> Tensor:
+        """``[1, width]`` to the same shape. ``slots`` take key and value; ``shown`` is what is seen, as for `find`."""
+        project, output, enter, leave = self.turned
+        project_bias, output_bias, enter_bias, leave_bias = self.biases
+        normal = self.before_look(x)
+        if project_bias is None:
+            torch.mm(normal, project, out=self.projected)
+        else:
+            torch.addmm(project_bias, normal, project, out=self.projected)
+        queries, key, value = self.plain if self.unit is None and table is None else self.heads(self.each, table)
+        slots[0].copy_(key)
+        slots[1].copy_(value)
+        odds = torch.baddbmm(self.zero, queries.view(self.grouped), shown[0], beta=0, alpha=self.scale)
+        torch.bmm(torch.softmax(odds, -1), shown[1], out=self.found)
+        x = torch.addmm(x if output_bias is None else x + output_bias, self.flat, output)
+        normal = self.before_thought(x)
+        if not self.folds:
+            inner = self.think.bend(self.enter(normal))
+        elif enter_bias is None:
+            inner = torch.addmm(self.zero, normal, enter, beta=0, alpha=self.factor)
+            inner = torch.addcmul(inner, inner, torch.erf(inner))
+        else:
+            inner = torch.addmm(enter_bias, normal, enter, beta=self.factor, alpha=self.factor)
+            inner = torch.addcmul(inner, inner, torch.erf(inner))
+        return torch.addmm(x if leave_bias is None else x + leave_bias, inner, leave, alpha=self.factor)
 
 
 @dataclass
@@ -152,7 +185,7 @@ class Cache:
         used: how many places of the window are filled.
     """
 
-    readers: list[Reader]
+    readers: list[Single] | list[Reader]
     keys: Tensor
     values: Tensor
     label: Tensor | None = None
@@ -162,7 +195,7 @@ class Cache:
     @classmethod
     def empty(cls, layers: Iterable[Layer], items: int, places: int, label: Tensor | None = None) -> "Cache":
         """Nothing read yet, for so many items and places."""
-        readers = [Reader(layer, items) for layer in layers]
+        readers = [(Single if items == 1 else Reader)(layer, items) for layer in layers]
         look = readers[0].look
         shape = (len(readers), items, look.key_heads, places, look.size)
         new = look.project.weight.new_empty
@@ -177,31 +210,27 @@ class Cache:
 
         ``table`` holds the rotary rows of the whole window.
         """
-        first, stop = self.used, self.used + tokens.shape[1]
-        if tokens.shape[1] == 1:
-            last = self._one(x[:, 0], first, table)
-        else:
-            rows = None if table is None else table[:, first:stop]
-            for reader, keys, values in zip(self.readers, self.keys, self.values, strict=True):
-                x = reader.many(x, keys, values, first, rows)
-            last = x[:, -1]
+        n, k = tokens.shape
+        first, stop = self.used, self.used + k
         self.symbols.append(tokens)
         self.used = stop
-        return last
+        if n == k == 1:
+            return self._one(x[0], first, table)
+        rows = None if table is None else table[:, first:stop]
+        for reader, keys, values in zip(self.readers, self.keys.unbind(0), self.values.unbind(0), strict=True):
+            x = reader.read(x, keys, values, first, rows)
+        return x[:, -1]
 
     def _one(self, x: Tensor, place: int, table: Tensor | None) -> Tensor:
-        # views of all layers at once: cutting them out layer by layer would cost four operations in each
         rows = None if table is None else table[:, place].unbind(0)
-        new = zip(self.keys.select(3, place).unbind(0), self.values.select(3, place).unbind(0), strict=True)
-        keys, values = self.keys.flatten(1, 2), self.values.flatten(1, 2)
-        seen = [reader.seen(place) for reader in self.readers]
-        if not any(seen):
-            shown = keys[:, :, : place + 1].transpose(2, 3).unbind(0), values[:, :, : place + 1].unbind(0)
-        else:
-            shown = (
-                tuple(each[:, start : place + 1].transpose(1, 2) for each, start in zip(keys, seen, strict=True)),
-                tuple(each[:, start : place + 1] for each, start in zip(values, seen, strict=True)),
-            )
-        for reader, slots, *window in zip(self.readers, new, *shown, strict=True):
-            x = reader.one(x, (*slots, *window), rows)
+        stop, all_keys, all_values = place + 1, self.keys[:, 0], self.values[:, 0]
+        # views of all layers at once: cutting them out layer by layer would cost four operations in each
+        slots = zip(all_keys.select(2, place).unbind(0), all_values.select(2, place).unbind(0), strict=True)
+        keys = all_keys.narrow(2, 0, stop).transpose(2, 3).unbind(0)
+        values = all_values.narrow(2, 0, stop).unbind(0)
+        for reader, slot, *shown in zip(self.readers, slots, keys, values, strict=True):
+            assert isinstance(reader, Single)
+            if reader.look.window is not None and reader.look.window < stop:
+                shown = [shown[0][:, :, -reader.look.window :], shown[1][:, -reader.look.window :]]
+            x = reader.one(x, slot, shown, rows)
         return x

@@ -150,7 +150,7 @@ class GPT(Model):
 
     def _embed(self, tokens: Tensor, label: Tensor | None, first: int = 0) -> Tensor:
         """Vectors ``[batch, time, width]`` of symbols that stand at the window's places ``first …``."""
-        x = self.symbol(tokens)
+        x = functional.embedding(tokens, self.symbol.weight)
         if self.place is not None:
             x = x + self.place.weight[first : first + tokens.shape[1]]
         return x if label is None else x + label
@@ -258,17 +258,21 @@ class GPT(Model):
         cache = Cache.empty(self.each_layer(), n, self.reach, self._label(condition))
         return State(cache, normaliser(self.last), product(self._head_weight(), None, n))
 
-    @torch.no_grad()
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read ``tokens`` ``[batch, k]``; the log-odds ``[batch, vocabulary]`` of what comes next. ``state`` is used up."""
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self.step(tokens, state)
         x, cache = None, state.cache
         while tokens.shape[1]:
             if cache.used == self.reach:
                 kept = torch.cat(cache.symbols, dim=1)[:, self.reach - self.reach // 2 :]
                 tokens = torch.cat([kept, tokens], dim=1)
                 cache.symbols, cache.used = [], 0
-            new, tokens = tokens[:, : self.reach - cache.used], tokens[:, self.reach - cache.used :]
+            room = self.reach - cache.used
+            new = tokens if tokens.shape[1] <= room else tokens[:, :room]
             x = cache.read(new, self._embed(new, cache.label, cache.used), self.table)
+            tokens = tokens[:, room:]
         if x is None:
             raise UsageError("no symbols to read", "at least one", "Give form.begin where nothing stands before")
         return state.head(state.last(x)), state
