@@ -16,25 +16,30 @@ from pieria.layers.decoder import Layer
 
 Map = Callable[[Tensor], Tensor]
 
-# multiply-adds of a product from which packing its weights for oneDNN pays, if there is more than one row; measured on an
-# EPYC, where torch's float32 products come from a library that is made for Intel's processors
-PACKED = 2**19
+# From so many multiply-adds on, packing the weights for oneDNN pays, if there is more than one item; and from so many rows
+# on oneDNN is quicker without that. Measured on an EPYC, where torch's own float32 products are slow.
+PACKED, ROWS = 2**19, 8
 
 
-def product(weight: Tensor, bias: Tensor | None, rows: int) -> Map:
-    """x Wᵀ + b for x of so many rows, by the quickest routine; ``weight`` is ``[outputs, inputs]``.
+def product(weight: Tensor, bias: Tensor | None, items: int) -> Map:
+    """x Wᵀ + b, by the quickest routine for rows of so many items; ``weight`` is ``[outputs, inputs]``.
 
     On processors large ones are oneDNN's, whose weights are packed here, once for all calls (twice as quick at 32 rows).
     """
-    weight = weight.detach()
-    plain = weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-    if plain and rows > 1 and rows * weight.numel() >= PACKED:
-        packed, multiply = torch.ops.mkldnn._reorder_linear_weight(weight, rows), torch.ops.mkldnn._linear_pointwise
-        return lambda x: multiply(x, packed, bias, "none", [], "")
-    turned = weight.t()
-    if bias is None:
-        return lambda x: torch.mm(x, turned)
-    return lambda x: torch.addmm(bias, x, turned)
+    weight, turned = weight.detach(), weight.detach().t()
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+        return lambda x: functional.linear(x, weight, bias)
+    multiply = torch.ops.mkldnn._linear_pointwise
+    if items > 1 and items * weight.numel() >= PACKED:
+        weight = torch.ops.mkldnn._reorder_linear_weight(weight, items)
+        return lambda x: multiply(x, weight, bias, "none", [], "")
+
+    def either(x: Tensor) -> Tensor:
+        if x.shape[0] >= ROWS:
+            return multiply(x, weight, bias, "none", [], "")
+        return torch.mm(x, turned) if bias is None else torch.addmm(bias, x, turned)
+
+    return either
 
 
 def normaliser(module: nn.LayerNorm | nn.RMSNorm) -> Map:
