@@ -20,7 +20,7 @@ def rotary_table(length: int, size: int, base: float = 10_000.0) -> Tensor:
     return torch.stack([cosine, sine])[:, :, None].float()
 
 
-def rotate(heads: Tensor, table: Tensor) -> Tensor:
+def rotate(heads: Tensor, table: Tensor | tuple[Tensor, ...]) -> Tensor:
     """Turn ``[..., time, head, size]`` by the rows of a table ``[2, time, 1, 2, size / 2]`` that `rotary_table` made."""
     pairs = heads.unflatten(-1, (2, -1))  # [..., time, head, 2, size / 2]
     return torch.addcmul(pairs * table[0], pairs.flip(-2), table[1]).flatten(-2)

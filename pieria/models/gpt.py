@@ -16,7 +16,7 @@ rotary positions, Su et al. 2021, arXiv 2104.09864; grouped queries, Ainslie et 
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -27,10 +27,11 @@ from torch.utils.checkpoint import checkpoint
 from pieria.data.batch import Batch, check
 from pieria.errors import FormError, UsageError
 from pieria.forms import Form, Label, Tokens
-from pieria.layers.attention import rotary_table, visible
+from pieria.layers.attention import rotary_table
 from pieria.layers.decoder import DecoderSettings, Layer
 from pieria.layers.norms import norm
 from pieria.layers.precision import Precision, products
+from pieria.layers.reading import Cache, Map, normaliser, product
 from pieria.losses.symbols import cross_entropy, symbol_log_prob
 from pieria.models.contract import Losses, Model, Phase, Step
 from pieria.noise import Noise
@@ -58,42 +59,12 @@ class GPTSettings(DecoderSettings):
 
 
 @dataclass
-class Cache:
-    """What a decoder keeps: keys and values of every place read, in tensors as large as the window from the start.
+class State:
+    """What streaming keeps: the window, and the last steps of the network as functions."""
 
-    Attributes:
-        keys: ``[layer, batch, key_heads, window, size]``.
-        values: the same shape.
-        label: the condition's vector ``[batch, 1, width]`` or None.
-        layers: each layer and its weights, as `_bound` gives them.
-        symbols: what the window holds, as pieces of ``[batch, k]``.
-        used: how many places of the window are filled.
-    """
-
-    keys: Tensor
-    values: Tensor
-    label: Tensor | None
-    layers: list[tuple[Layer, tuple[Any, ...]]]
-    symbols: list[Tensor] = field(default_factory=list)
-    used: int = 0
-
-    def __deepcopy__(self, memo: object) -> "Cache":
-        """What was read is copied; the label and the weights, which reading does not change, are shared."""
-        return replace(self, keys=self.keys.clone(), values=self.values.clone(), symbols=list(self.symbols))
-
-
-def _bound(layer: Layer) -> tuple[Layer, tuple[Any, ...]]:
-    """A layer and its weights as a decoder reads them, looked up once and not at every symbol."""
-    look, think, one, two = layer.look, layer.think, layer.before_look, layer.before_thought
-    linear = (look.project.weight, look.project.bias, look.output.weight.t(), look.output.bias)
-    inner = (think.enter.weight, think.enter.bias, think.leave.weight.t(), think.leave.bias)
-    norms = (one.weight, getattr(one, "bias", None), two.weight, getattr(two, "bias", None))
-    return layer, (*linear, *inner, *norms)
-
-
-def _onto(x: Tensor, h: Tensor, turned: Tensor, bias: Tensor | None) -> Tensor:
-    """x + h W + b in one product; ``turned`` is the transposed weight of a linear layer."""
-    return torch.addmm(x if bias is None else x + bias, h, turned)
+    cache: Cache
+    last: Map
+    head: Map
 
 
 class GPT(Model):
@@ -179,7 +150,7 @@ class GPT(Model):
 
     def _embed(self, tokens: Tensor, label: Tensor | None, first: int = 0) -> Tensor:
         """Vectors ``[batch, time, width]`` of symbols that stand at the window's places ``first …``."""
-        x = self.symbol(tokens)
+        x = functional.embedding(tokens, self.symbol.weight)
         if self.place is not None:
             x = x + self.place.weight[first : first + tokens.shape[1]]
         return x if label is None else x + label
@@ -206,9 +177,8 @@ class GPT(Model):
                 x = layer(x, table)
         return self.last(x)
 
-    def _head(self, x: Tensor) -> Tensor:
-        weight = self.symbol.weight[: self.form.vocabulary] if self.odds is None else self.odds.weight
-        return functional.linear(x, weight)
+    def _head_weight(self) -> Tensor:
+        return self.symbol.weight[: self.form.vocabulary] if self.odds is None else self.odds.weight
 
     def logits(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
         """Log-odds ``[batch, time, vocabulary]``; row t is of the symbol after ``tokens[:, : t + 1]``."""
@@ -222,7 +192,7 @@ class GPT(Model):
             stop = min(start + window, time)
             rows.append(self._window(tokens[:, start:stop], label)[:, done - start :])
             done = stop
-        return self._head(torch.cat(rows, dim=1) if len(rows) > 1 else rows[0])
+        return functional.linear(torch.cat(rows, dim=1) if len(rows) > 1 else rows[0], self._head_weight())
 
     # ---- learning
 
@@ -283,70 +253,29 @@ class GPT(Model):
         assert isinstance(options, Decoding)
         return generate(self, n, options, noise, condition=condition)
 
-    def start(self, n: int, condition: Tensor | None = None) -> Cache:
+    def start(self, n: int, condition: Tensor | None = None) -> State:
         """An empty window for ``n`` items."""
-        first = next(self.each_layer()).look
-        shape = (len(self.layers), n, first.key_heads, self.reach, first.size)
-        empty = self.symbol.weight.new_empty
-        return Cache(empty(shape), empty(shape), self._label(condition), [_bound(layer) for layer in self.each_layer()])
+        cache = Cache.empty(self.each_layer(), n, self.reach, self._label(condition))
+        return State(cache, normaliser(self.last), product(self._head_weight(), None, n))
 
-    @torch.no_grad()
-    def step(self, tokens: Tensor, state: Cache) -> tuple[Tensor, Cache]:
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read ``tokens`` ``[batch, k]``; the log-odds ``[batch, vocabulary]`` of what comes next. ``state`` is used up."""
-        x = None
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self.step(tokens, state)
+        x, cache = None, state.cache
         while tokens.shape[1]:
-            if state.used == self.reach:
-                kept = torch.cat(state.symbols, dim=1)[:, self.reach - self.reach // 2 :]
+            if cache.used == self.reach:
+                kept = torch.cat(cache.symbols, dim=1)[:, self.reach - self.reach // 2 :]
                 tokens = torch.cat([kept, tokens], dim=1)
-                state.symbols, state.used = [], 0
-            room = self.reach - state.used
-            x = self._read(tokens[:, :room], state)
+                cache.symbols, cache.used = [], 0
+            room = self.reach - cache.used
+            new = tokens if tokens.shape[1] <= room else tokens[:, :room]
+            x = cache.read(new, self._embed(new, cache.label, cache.used), self.table)
             tokens = tokens[:, room:]
         if x is None:
             raise UsageError("no symbols to read", "at least one", "Give form.begin where nothing stands before")
-        return self._head(x), state
-
-    def _read(self, tokens: Tensor, state: Cache) -> Tensor:
-        """Put ``tokens`` into the window; the last one's final vector ``[batch, width]``.
-
-        The network once more, on the weights themselves: calling modules would take most of the time of one symbol.
-        """
-        n, k = tokens.shape
-        first, stop = state.used, state.used + k
-        table = None if self.table is None else self.table[:, first:stop]
-        new_keys = state.keys[:, :, :, first:stop].transpose(2, 3).unbind(0)  # a layer: [batch, k, key_heads, size]
-        new_values = state.values[:, :, :, first:stop].transpose(2, 3).unbind(0)
-        x = self._embed(tokens, state.label, first).reshape(n * k, -1)
-        for place, (layer, weights) in enumerate(state.layers):
-            project, project_bias, output, output_bias, enter, enter_bias, leave, leave_bias, *norms = weights
-            look, think = layer.look, layer.think
-            projected = functional.linear(self._norm(x, norms[0], norms[1]), project, project_bias)
-            queries, *pair = look.heads_of(projected.view(n, k, -1), table)
-            new_keys[place].copy_(pair[0])
-            new_values[place].copy_(pair[1])
-            seen = 0 if look.window is None else max(0, stop - look.window - k + 1)  # what none of the k sees is left out
-            bounded = k > 1 and (first > 0 or look.window is not None)
-            found = functional.scaled_dot_product_attention(
-                queries.transpose(1, 2),
-                state.keys[place, :, :, seen:stop],
-                state.values[place, :, :, seen:stop],
-                attn_mask=visible(k, stop - seen, look.window, tokens.device) if bounded else None,
-                is_causal=k > 1 and not bounded,
-                enable_gqa=look.key_heads != look.heads,
-            )
-            if k > 1:
-                found = found.transpose(1, 2)
-            x = _onto(x, found.reshape(n * k, -1), output, output_bias)
-            inner = functional.linear(self._norm(x, norms[2], norms[3]), enter, enter_bias)
-            x = _onto(x, think.bend(inner), leave, leave_bias)
-        state.symbols.append(tokens)
-        state.used = stop
-        return self.last(x if k == 1 else x.view(n, k, -1)[:, -1])
-
-    def _norm(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.settings.norm == "layer":
-            return functional.layer_norm(x, weight.shape, weight, bias, self.settings.norm_epsilon)
-        return functional.rms_norm(x, weight.shape, weight, self.settings.norm_epsilon)
+        return state.head(state.last(x)), state
 
     # ---- explaining
 
