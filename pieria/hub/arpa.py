@@ -126,7 +126,11 @@ class _Reader:
 
     def fail(self, got: str, wanted: str, line: int | None = None) -> DataError:
         """The error for a line, the one read last if none is named."""
-        return DataError(f"{self.path}, line {self.number if line is None else line:,}: {got}", wanted, "Export it again")
+        return DataError(
+            f"{self.path}, line {self.number if line is None else line:,}: {got}",
+            wanted,
+            "Correct the file, or write it again",
+        )
 
     def next(self, wanted: str) -> str:
         """The next line that is not blank; the file must not end before it."""

@@ -16,7 +16,7 @@ from pieria.errors import DataError, UsageError, unknown
 from pieria.hub import arpa, bert, fetching, gpt2, llama, reading, tokenizer
 from pieria.modalities.contract import Modality
 from pieria.modalities.opening import NOT_STATED, open_data
-from pieria.modalities.text import LONGEST, Text, TextSettings
+from pieria.modalities.text import LONGEST, WINDOW, Text, TextSettings
 from pieria.models import weights
 from pieria.models.bert import BERT
 from pieria.models.contract import Model
@@ -25,7 +25,7 @@ from pieria.noise import seeded
 from pieria.training.plan import Plan
 from pieria.training.workspace import Workspace, now
 
-WINDOW = 2048  # symbols of a window that is read at once, if nothing else is said: some checkpoints could read a million
+CONTEXT = 2048  # symbols of a window that is read at once, if nothing else is said: some checkpoints could read a million
 UNEVEN = 1e-3  # by how much the probabilities after a history may miss a sum of 1 without a word being said
 
 
@@ -66,6 +66,8 @@ class Wishes:
 def bring(source: str, wishes: Wishes) -> Brought:
     """The model at ``source``: an ARPA file, a directory in the hub's format, or the id of a model on the hub."""
     path = Path(source).expanduser()
+    if (path / "run.json").is_file():
+        raise UsageError(f"{source} is a run of Pieria already", "a model from elsewhere", f"Use it: pieria sample {source}")
     if path.is_dir():
         return from_checkpoint(path, wishes, path.resolve().name, str(path.resolve()))
     if path.is_file():
@@ -113,7 +115,12 @@ def from_arpa(path: Path, wishes: Wishes) -> Brought:
         kind = "char" if all(map(_is_character, words)) else "word"
         if kind == "char":
             findings.append("every entry is one character, so a symbol is a character; --tokenizer word reads words")
-    state = {"kind": kind, "length": wishes.length or LONGEST, "stream": not law.ends, **_symbols(path, words, kind)}
+    state = {
+        "kind": kind,
+        "length": wishes.length or (LONGEST if law.ends else WINDOW),
+        "stream": not law.ends,
+        **_symbols(path, words, kind),
+    }
     modality = Text.restore(TextSettings.of({"tokenizer": kind}), state)
     model = Ngram(NgramSettings.of({"order": len(law.orders), "smoothing": "given"}), modality.form)
     model.give(law.orders)
@@ -175,7 +182,7 @@ def from_checkpoint(path: Path, wishes: Wishes, name: str, where: str) -> Brough
     most = architecture.longest(config)
     if wishes.length > most:
         raise UsageError(f"--length {wishes.length}", f"at most {most}, the window of {name}", "Ask for less")
-    length = wishes.length or min(most, WINDOW)
+    length = wishes.length or min(most, CONTEXT)
     if length < most and not wishes.length:
         findings.append(f"windows of {length:,} symbols, of the {most:,} that it could read; --length says otherwise")
     stream = _is_stream("lines" if architecture is bert and wishes.items == "auto" else wishes.items, symbols, findings)

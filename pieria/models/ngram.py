@@ -489,7 +489,7 @@ class Ngram(Model):
             readable = np.where(before > 0, np.concatenate([[0], self._readable(symbols, before)[:-1]]), 0)
         for length, table in enumerate(self.tables):
             history, found = self._earlier(places[length], before, length), places[length + 1]
-            backoff = np.where(history >= 0, table.backoff[history], 1.0)
+            backoff = np.where(history >= 0, table.backoff[history], 1.0) if len(table.backoff) else 1.0
             spoken = np.where(found >= 0, table.spoken[found], 0.0) if len(table.spoken) else 0.0
             if readable is None:
                 odds.append(spoken + backoff * odds[-1])
