@@ -164,6 +164,12 @@ def reopened(record: Mapping[str, Any], modality: Modality) -> "Dataset":
     from pieria.modalities.opening import open_data
 
     said = record["data"]
+    if said["asked"] is None:
+        raise DataError(
+            f"{record['name']} was imported, and names no data",
+            "data to hold it against",
+            "Import it with --data DATA, or fit it further with --start-from",
+        )
     dataset = open_data(
         said["asked"],
         as_=said["as"],

@@ -5,6 +5,7 @@ rest is JSON; a family of one's own is imported from the file that its user name
 """
 
 import shlex
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -19,7 +20,7 @@ from pieria.forms import Label, Tokens
 from pieria.modalities.chat import Chat
 from pieria.modalities.contract import Artifact, Collection, Modality
 from pieria.modalities.messages import ASSISTANT, Conversation, Message
-from pieria.models.contract import Hides, Model, Predicts, device_of
+from pieria.models.contract import Hides, Model, Predicts, device_of, learned_numbers
 from pieria.noise import ItemNoise
 from pieria.training import workspace as directory
 from pieria.training.loop import device_wanted
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from pieria.modalities.opening import Dataset
     from pieria.scoring import ScoreCard
 
-__all__ = ["Run", "fit", "load", "mix"]
+__all__ = ["Run", "fit", "import_model", "load", "mix"]
 
 
 def fit(
@@ -169,6 +170,8 @@ def fit(
         preset=preset,
     )
     record["start_from"] = None if start_from is None else str(Path(start_from).resolve())
+    if start_from is not None and (origin := directory.read_record(Path(start_from)).get("imported")):
+        record["imported"] = origin  # its licence goes on to bind what is made of it
     name, place = f"{Path(model).stem}-{Path(str(data)).stem}", None if out is None else Path(out)
     if dry_run:
         fitting.say_what(record, plan, place or directory.next_path(name))
@@ -222,6 +225,54 @@ def load(path: str | Path, *, device: str | None = None) -> "Run":
     Raises `RunError` for a directory that is no run, that is damaged, of a newer format, or has no weights yet.
     """
     return Run(*keeping.restored(path, device))
+
+
+def import_model(
+    source: str | Path,
+    *,
+    out: str | Path | None = None,
+    data: str | Path | None = None,
+    column: str | None = None,
+    length: int = 0,
+    tokenizer: str = "auto",
+    items: str = "auto",
+    revision: str | None = None,
+    dry_run: bool = False,
+) -> "Run | None":
+    """A run from a model that was made elsewhere; nothing that comes with it is executed.
+
+    Args:
+        source: an ARPA file of n-grams (gzipped or not), a directory in the model hub's format (config.json, safetensors,
+            tokenizer.json), or the id of a model on the hub.
+        out: the run directory; the next number in ``runs/`` if not given.
+        data, column: what it is to be evaluated and audited on, encoded as it has it.
+        length: symbols in a window or an item, if not as many as the model can read.
+        tokenizer: what an entry of an ARPA file is: "word", "char", or "auto" to look.
+        items: of a checkpoint: "stream", "lines" (texts that end), or "auto": lines for a model that chats.
+        revision: of a model on the hub: a branch, a tag or a commit.
+        dry_run: check everything, say what would be done, write nothing, return None.
+
+    Raises `DataError` for what cannot be read (pickled weights, code to be run, missing shards, wrong shapes, an unknown
+    architecture, a tokenizer that does not match) and `UsageError` for options that the source does not take.
+    """
+    from pieria.hub import bringing
+
+    wishes = bringing.Wishes(length, tokenizer, items, revision)
+    brought = bringing.bring(str(source), wishes)
+    family = type(brought.model).__name__
+    for sentence in brought.findings:
+        print(sentence, file=sys.stderr)
+    place = None if out is None else Path(out)
+    if dry_run:
+        size, how = learned_numbers(brought.model)
+        where = place or directory.next_path(brought.name)
+        print(f"would import {source} as {family} ({size:,} {how}) and write {where}", file=sys.stderr)
+        return None
+    options = {"data": data, "column": column, "length": length or None, "revision": revision}
+    options |= {name: value for name, value in (("tokenizer", tokenizer), ("items", items)) if value != "auto"}
+    command = ["pieria", "import", str(source)]
+    command += [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
+    return load(bringing.settle(brought, out=place, data=data, column=column, command=command))
 
 
 @runtime_checkable
@@ -697,6 +748,16 @@ class Run:
         )
         write_atomically(self.path / "report.html", html)
         return self.path / "report.html"
+
+    def export(self, to: str, out: str | Path) -> list[str]:
+        """Write the model for other tools: ``to`` is "arpa" (an n-gram's file) or "transformers" (a directory).
+
+        Returns what a reader of it must know, each a line. Raises `UsageError` for a family or settings that the format has
+        no place for.
+        """
+        from pieria.hub import taking
+
+        return taking.take(self.model, self.modality, to, Path(out), self.card() if to == "transformers" else "")
 
     def _some_condition(self) -> Tensor | None:
         """What one sample is drawn under where it is explained: the first class, or the first held-out prompt."""

@@ -105,6 +105,7 @@ def card(
     result = _mapping(record, "result")
     cost = {**found.get("cost", {}), **(result.get("cost") or {})}
     licence = _told(data.get("licence"), found.get("licence"))
+    origin = _mapping(record, "imported")
     facts = [
         ("family", family),
         ("data", _told(data.get("name"), found.get("data"), record.get("data"))),
@@ -116,6 +117,8 @@ def card(
             "the file holds training examples",
             NOT_STATED if "holds_data" not in found else "yes" if found["holds_data"] else "no",
         ),
+        *([("imported from", _told(origin.get("from")))] if origin else []),
+        *([("licence of what was imported", _told(origin.get("licence")))] if origin else []),
         ("intended use", _told(record.get("intended_use"))),
     ]
     making = [

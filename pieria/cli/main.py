@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from pieria.cli import chat, data, draw, explain, fill, fit, judge, models, translate
+from pieria.cli import chat, data, draw, explain, fill, fit, hub, judge, models, translate
 from pieria.errors import PieriaError
 
 app = typer.Typer(
@@ -36,6 +36,8 @@ for verb in (
     judge.audit,
 ):
     app.command()(verb)
+app.command("import")(hub.import_)
+app.command()(hub.export)
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
-"""Scaled dot-product attention with fused projections, shared key heads and rotary positions."""
+"""Scaled dot-product attention with fused projections, shared key heads, rotary positions and sliding windows."""
+
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +20,30 @@ def rotary_table(length: int, size: int, base: float = 10_000.0) -> Tensor:
     return torch.stack([cosine, sine])[:, :, None].float()
 
 
-def rotate(heads: Tensor, table: Tensor) -> Tensor:
+def rotate(heads: Tensor, table: Tensor | tuple[Tensor, ...]) -> Tensor:
     """Turn ``[..., time, head, size]`` by the rows of a table ``[2, time, 1, 2, size / 2]`` that `rotary_table` made."""
     pairs = heads.unflatten(-1, (2, -1))  # [..., time, head, 2, size / 2]
     return torch.addcmul(pairs * table[0], pairs.flip(-2), table[1]).flatten(-2)
+
+
+@lru_cache(maxsize=16)
+def visible(new: int, stop: int, window: int | None, device: torch.device) -> Tensor:
+    """Where the last ``new`` of ``stop`` places may look: bool ``[new, stop]``, themselves and what stands before them.
+
+    With a ``window``, at the last so many places only, themselves included (Beltagy et al. 2020, arXiv 2004.05150).
+    """
+    with torch.inference_mode(False):  # kept for later calls, of which some may train
+        seen = torch.ones(new, stop, dtype=torch.bool, device=device).tril_(stop - new)
+        return seen if window is None else seen.triu_(stop - new - window + 1)
+
+
+@lru_cache(maxsize=16)
+def _penalties(time: int, window: int | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """`visible` as numbers to add to log-odds: 0, or minus infinity."""
+    with torch.inference_mode(False):
+        return torch.zeros(time, time, dtype=dtype, device=device).masked_fill_(
+            ~visible(time, time, window, device), -torch.inf
+        )
 
 
 class Attention(nn.Module):
@@ -29,7 +51,20 @@ class Attention(nn.Module):
 
     softmax(q kᵀ / √size) v with ``heads`` queries a place, which share ``key_heads`` keys and values in equal groups
     (Vaswani et al. 2017, arXiv 1706.03762; Ainslie et al. 2023, arXiv 2305.13245). With ``unit_queries``, queries and keys
-    are brought to root-mean-square 1 before, which bounds the odds (Henry et al. 2020, arXiv 2010.04245).
+    are brought to root-mean-square 1 before, which bounds the odds (Henry et al. 2020, arXiv 2010.04245); with
+    ``query_scales`` they are then multiplied by learned scales. With a ``window``, a place sees the last so many places,
+    itself included (Jiang et al. 2023, arXiv 2310.06825).
+
+    Args:
+        width: features of a place.
+        heads: queries a place.
+        key_heads: keys and values a place; ``heads`` if None.
+        size: features of a head; ``width / heads`` if None.
+        bias: of the output, and of queries, keys and values where ``query_bias`` does not say otherwise.
+        query_bias: of queries, keys and values.
+        dropout: share of looks that are left out in training.
+        unit_queries, query_scales, causal, window: as above.
+        epsilon: added to mean squares before their root is divided by.
     """
 
     def __init__(
@@ -38,17 +73,32 @@ class Attention(nn.Module):
         heads: int,
         key_heads: int | None = None,
         *,
+        size: int | None = None,
         bias: bool = False,
+        query_bias: bool | None = None,
         dropout: float = 0.0,
         unit_queries: bool = False,
+        query_scales: bool = False,
         causal: bool = True,
+        window: int | None = None,
+        epsilon: float = 1e-6,
     ) -> None:
         super().__init__()
-        self.heads, self.key_heads, self.size = heads, key_heads or heads, width // heads
-        self.dropout, self.unit_queries, self.causal = dropout, unit_queries, causal
+        self.heads, self.key_heads, self.size = heads, key_heads or heads, size or width // heads
+        self.dropout, self.unit_queries, self.causal, self.window = dropout, unit_queries, causal, window
+        self.epsilon = epsilon
         # one matrix for queries, keys and values: one large product is faster than three small ones
-        self.project = nn.Linear(width, (heads + 2 * self.key_heads) * self.size, bias=bias)
+        rows = (heads + 2 * self.key_heads) * self.size
+        self.project = nn.Linear(width, rows, bias=bias if query_bias is None else query_bias)
         self.output = nn.Linear(heads * self.size, width, bias=bias)
+        self.query_scale = nn.Parameter(torch.ones(self.size)) if query_scales else None
+        self.key_scale = nn.Parameter(torch.ones(self.size)) if query_scales else None
+
+    def scales(self) -> Tensor | None:
+        """The learned scales of all queries and keys, ``[heads + key_heads, size]``; None without any."""
+        if self.query_scale is None or self.key_scale is None:
+            return None
+        return torch.cat([self.query_scale.expand(self.heads, -1), self.key_scale.expand(self.key_heads, -1)])
 
     def heads_of(self, projected: Tensor, table: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values ``[..., time, head, size]`` from what ``project`` gave, turned by their positions."""
@@ -58,42 +108,54 @@ class Attention(nn.Module):
             return queries, keys, values
         turned, values = each.split_with_sizes((self.heads + self.key_heads, self.key_heads), dim=-2)
         if self.unit_queries:
-            turned = functional.rms_norm(turned, (self.size,), eps=1e-6)
+            turned = functional.rms_norm(turned, (self.size,), eps=self.epsilon)
+            scales = self.scales()
+            if scales is not None:
+                turned = turned * scales.to(turned.dtype)
         if table is not None:
             turned = rotate(turned, table.to(turned.dtype))
         queries, keys = turned.split_with_sizes((self.heads, self.key_heads), dim=-2)
         return queries, keys, values
 
-    def forward(self, x: Tensor, table: Tensor | None = None) -> Tensor:
-        """``[batch, time, width]`` to the same shape; ``table`` holds the rotary rows of these places."""
+    def forward(self, x: Tensor, table: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """``[batch, time, width]`` to the same shape.
+
+        ``table`` holds the rotary rows of these places. ``mask`` (bool ``[batch, 1, time, time]``) says where a place may
+        look, and then it alone does: it must be causal where the attention is.
+        """
         # each [batch, head, time, size]
         queries, keys, values = (heads.transpose(1, 2) for heads in self.heads_of(self.project(x), table))
         dropout = self.dropout if self.training else 0.0
-        if queries.dtype == torch.bfloat16 and queries.device.type == "cpu" and not dropout:
-            found = self._by_products(queries, keys, values)
-        else:
-            found = functional.scaled_dot_product_attention(
-                queries,
-                keys,
-                values,
-                dropout_p=dropout,
-                is_causal=self.causal,
-                enable_gqa=self.key_heads != self.heads,
-            )
+        time, causal = queries.shape[2], self.causal
+        if queries.dtype == torch.bfloat16 and queries.device.type == "cpu" and mask is None:
+            return self.output(self._by_products(queries, keys, values, dropout).transpose(1, 2).flatten(2))
+        if mask is None and causal and self.window is not None and time > self.window:
+            mask = visible(time, time, self.window, x.device)
+        found = functional.scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            attn_mask=mask,
+            dropout_p=dropout,
+            is_causal=causal and mask is None,
+            enable_gqa=self.key_heads != self.heads,
+        )
         return self.output(found.transpose(1, 2).flatten(2))
 
-    def _by_products(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def _by_products(self, queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
         """Attention as two batched products: on CPUs torch's fused backward in bfloat16 takes two to four times as long."""
         n, time = queries.shape[0], queries.shape[2]
         groups = self.heads // self.key_heads
         if groups > 1:
             keys, values = (each.repeat_interleave(groups, dim=1) for each in (keys, values))
         keys, values = keys.flatten(0, 1), values.flatten(0, 1)
-        mask = queries.new_zeros(time, time)
         if self.causal:
-            mask = torch.full_like(mask, -torch.inf).triu(1)
-        odds = torch.baddbmm(mask, queries.flatten(0, 1), keys.transpose(1, 2), alpha=self.size**-0.5)
-        return torch.bmm(odds.softmax(dim=-1), values).unflatten(0, (n, self.heads))
+            mask = _penalties(time, self.window, queries.dtype, queries.device)
+            odds = torch.baddbmm(mask, queries.flatten(0, 1), keys.transpose(1, 2), alpha=self.size**-0.5)
+        else:
+            odds = torch.bmm(queries.flatten(0, 1) * self.size**-0.5, keys.transpose(1, 2))
+        looks = functional.dropout(odds.softmax(dim=-1), dropout)
+        return torch.bmm(looks, values).unflatten(0, (n, self.heads))
 
     def maps(self, x: Tensor, table: Tensor | None = None) -> Tensor:
         """The attention weights ``[batch, head, time, time]``: row t says where place t looks; rows sum to 1."""
@@ -101,6 +163,5 @@ class Attention(nn.Module):
         keys = keys.repeat_interleave(self.heads // self.key_heads, dim=-2)
         odds = torch.einsum("bthd,bshd->bhts", queries, keys) / self.size**0.5
         if self.causal:
-            later = torch.ones(odds.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
-            odds = odds.masked_fill(later, -torch.inf)
+            odds = odds.masked_fill(~visible(x.shape[1], x.shape[1], self.window, x.device), -torch.inf)
         return odds.softmax(dim=-1)

@@ -1,6 +1,7 @@
 """How text becomes symbols: characters, bytes, words, or byte pairs. Learned from the training part, saved as JSON.
 
-A `Tokenisation` is not told where items end: that symbol is added by the modality, after the last of these.
+A `Tokenisation` is not told where items end: that symbol is added by the modality, after the last of these. One that came
+with an imported model has it already.
 """
 
 import unicodedata
@@ -14,7 +15,7 @@ import numpy as np
 
 from pieria.errors import DataError
 
-Kind = Literal["char", "byte", "word", "bpe"]
+Kind = Literal["char", "byte", "word", "bpe", "imported"]
 UNKNOWN_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 UNKNOWN_WORD = "<unk>"
 BREAK = "\n"
@@ -34,6 +35,11 @@ class Tokenisation(ABC):
     specials: Mapping[str, int] = MappingProxyType({})
     bos: str = ""
     eos: str = ""
+
+    @property
+    def end(self) -> int | None:
+        """The symbol with which an item ends, if it is one of these."""
+        return None
 
     @property
     @abstractmethod
@@ -269,7 +275,7 @@ class BytePairs(Tokenisation):
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        byte_of = {character: byte for byte, character in enumerate(_byte_alphabet())}
+        byte_of = {character: byte for byte, character in enumerate(byte_alphabet())}
         names = [tokenizer.id_to_token(symbol) for symbol in range(tokenizer.get_vocab_size())]
         self._bytes = [bytes(byte_of[character] for character in name) for name in names]
         self._lengths = np.array([sum(byte & 0xC0 != 0x80 for byte in raw) for raw in self._bytes], dtype=np.int64)
@@ -323,7 +329,83 @@ class BytePairs(Tokenisation):
         return cls(tokenizers.Tokenizer.from_str(json.dumps(state["tokenizer"])))
 
 
-def _byte_alphabet() -> list[str]:
+class Imported(Tokenisation):
+    """The tokenizer of an imported model, as its ``tokenizer.json`` has it, run by the library ``tokenizers``.
+
+    Special tokens that the tokenizer would put around a text are left out: what begins and ends an item is the form's.
+    """
+
+    kind = "imported"
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        import json
+
+        import tokenizers
+
+        self._state = state
+        self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(state["tokenizer"]))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._names = [self._tokenizer.id_to_token(symbol) or "" for symbol in range(state["size"])]
+        special = self._tokenizer.get_added_tokens_decoder()
+        self._special = {symbol for symbol, token in special.items() if token.special}
+        self._strings = [
+            name if symbol in special else _spelled(name, state["tokenizer"]) for symbol, name in enumerate(self._names)
+        ]
+        lengths = [0 if symbol in self._special else _continued(text) for symbol, text in enumerate(self._strings)]
+        self._lengths = np.array(lengths, dtype=np.int64)
+
+    @property
+    def end(self) -> int | None:  # noqa: D102
+        return self._state["end"]
+
+    @property
+    def size(self) -> int:  # noqa: D102
+        return len(self._names)
+
+    def encode(self, text: str) -> np.ndarray:  # noqa: D102
+        parts = [self._tokenizer.encode(piece, add_special_tokens=False).ids for piece in _pieces(text, 1_000_000)]
+        return np.fromiter((symbol for part in parts for symbol in part), dtype=np.int32)
+
+    def decode(self, symbols: np.ndarray) -> str:  # noqa: D102
+        text: str = self._tokenizer.decode(symbols.tolist(), skip_special_tokens=False)
+        return text
+
+    def characters(self, symbols: np.ndarray) -> int:  # noqa: D102
+        return int(self._lengths[symbols].sum())
+
+    def strings(self) -> list[str]:  # noqa: D102
+        return [text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text for text in self._strings]
+
+    def state(self) -> dict[str, Any]:  # noqa: D102
+        return dict(self._state)
+
+    @classmethod
+    def restore(cls, state: dict[str, Any]) -> Self:  # noqa: D102
+        return cls({name: state.get(name) for name in ("tokenizer", "config", "size", "begin", "end", "mask")})
+
+
+def _spelled(name: str, tokenizer: dict[str, Any]) -> str | bytes:
+    """What a token of a vocabulary stands for: bytes in byte-level ones, else a string with its space in front."""
+    if "ByteLevel" in str(tokenizer.get("pre_tokenizer")) or "ByteLevel" in str(tokenizer.get("decoder")):
+        byte_of = {character: byte for byte, character in enumerate(byte_alphabet())}
+        return bytes(byte_of[c] for c in name) if all(c in byte_of for c in name) else name
+    if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
+        return bytes([int(name[3:5], 16)])
+    prefix = (tokenizer.get("model") or {}).get("continuing_subword_prefix")
+    if prefix:  # as WordPiece marks what goes on in a word
+        return name
+    return name.replace("\u2581", " ")
+
+
+def _continued(text: str | bytes) -> int:
+    """How many characters begin in a token: the bytes that do not go on with one, or what a string has."""
+    if isinstance(text, bytes):
+        return sum(byte & 0xC0 != 0x80 for byte in text)
+    return len(text) - 2 if text.startswith("##") and len(text) > 2 else len(text)
+
+
+def byte_alphabet() -> list[str]:
     """The character that byte-level vocabularies write for each byte: itself if it prints, else one from 256 on."""
     prints = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))
@@ -346,4 +428,4 @@ def _beginning(pieces: Iterable[str], most: int) -> Iterator[str]:
             return
 
 
-TOKENISATIONS: dict[str, type[Tokenisation]] = {kind.kind: kind for kind in (Characters, Bytes, Words, BytePairs)}
+TOKENISATIONS: dict[str, type[Tokenisation]] = {kind.kind: kind for kind in (Characters, Bytes, Words, BytePairs, Imported)}

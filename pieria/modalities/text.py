@@ -36,7 +36,9 @@ RULE = "-" * 20  # stands between items that have line breaks of their own
 class TextSettings(AnySettings):
     """How text is read and made into symbols."""
 
-    tokenizer: Literal["char", "byte", "word", "bpe"] = Field("char", description="what one symbol is")
+    tokenizer: Literal["char", "byte", "word", "bpe", "imported"] = Field(
+        "char", description="what one symbol is; imported is the tokenizer of an imported model, with --start-from"
+    )
     vocabulary: int = Field(0, ge=0, description="most symbols of word or bpe; 0 chooses: every word, or 4,096 byte pairs")
     length: int = Field(0, ge=0, description="symbols in a window or an item; 0 chooses: 128, or the longest item up to 512")
     items: Literal["auto", "stream", "lines"] = Field("auto", description="one stream, or one item a line (or record)")
@@ -125,6 +127,10 @@ class Text(Modality):
         elif settings.tokenizer == "word":
             most = settings.vocabulary - (not collection.stream) if settings.vocabulary else 0
             self._symbols = Words.learn(self._pieces([*prompts, *texts]), most, settings.unknown != "no")
+        elif settings.tokenizer == "imported":
+            raise UsageError(
+                "tokenizer=imported for a model of its own", "the tokenizer of a model that was imported", "Use --start-from"
+            )
         else:
             size = settings.vocabulary or PAIRS
             if size < 257:
@@ -208,7 +214,8 @@ class Text(Modality):
 
     def strings(self) -> list[str]:
         """What each symbol looks like, for a reader; the end of an item is "⏎"."""
-        return [*self._learned.strings(), *(["⏎"] if self.form.end is not None else [])]
+        strings = self._learned.strings()
+        return [*strings, "⏎"] if self.form.vocabulary > len(strings) else strings
 
     def spelled(self) -> tuple[list[bytes], str]:
         """The bytes of each symbol but the end, and what stands between two symbols: what a grammar asks."""
@@ -409,8 +416,11 @@ class Text(Modality):
         assert isinstance(settings, TextSettings)
         made = cls(settings)
         made._symbols = TOKENISATIONS[state["kind"]].restore(state)
-        size = made._symbols.size
-        made._form = Tokens(size, state["length"]) if state["stream"] else Tokens(size + 1, state["length"], size)
+        size, end = made._symbols.size, made._symbols.end
+        if state["stream"]:
+            made._form = Tokens(size, state["length"])
+        else:
+            made._form = Tokens(size + 1, state["length"], size) if end is None else Tokens(size, state["length"], end)
         made._prompt_length = state.get("prompt_length", 0)
         return made
 

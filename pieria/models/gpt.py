@@ -16,20 +16,22 @@ rotary positions, Su et al. 2021, arXiv 2104.09864; grouped queries, Ainslie et 
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Self, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from pieria.data.batch import Batch, check
 from pieria.errors import FormError, UsageError
 from pieria.forms import Form, Label, Tokens
-from pieria.layers.attention import Attention, rotary_table
+from pieria.layers.attention import rotary_table
+from pieria.layers.decoder import DecoderSettings, Layer
 from pieria.layers.norms import norm
 from pieria.layers.precision import Precision, products
+from pieria.layers.reading import Cache, Map, normaliser, product
 from pieria.losses.symbols import cross_entropy, symbol_log_prob
 from pieria.models.contract import Losses, Model, Phase, Step
 from pieria.noise import Noise
@@ -41,125 +43,28 @@ from pieria.settings import Settings as AnySettings
 BEGINNINGS = 0.1
 
 
-class GPTSettings(AnySettings):
+class GPTSettings(DecoderSettings):
     """The network."""
 
-    layers: int = Field(4, ge=1, description="how many times the places look at each other")
-    heads: int = Field(4, ge=1, description="different looks at once in a layer")
-    key_heads: int | None = Field(
-        None, ge=1, description="keys and values a layer, shared by groups of heads; heads if unset"
-    )
-    width: int = Field(256, ge=2, description="features of a symbol's vector")
-    hidden: float = Field(4.0, gt=0, description="features inside a layer's small network, as a multiple of width")
-    positions: Literal["learned", "rotary"] = Field("rotary", description="how a place is known: a vector each, or a turn")
-    norm: Literal["layer", "rms"] = Field("layer", description="normalisation: centred and scaled, or scaled only")
-    activation: Literal["gelu", "swiglu", "relu2"] = Field("gelu", description="what bends in the small network")
-    unit_queries: bool = Field(True, description="normalise queries and keys, which bounds how sharply a place can look")
-    bias: bool = Field(False, description="biases in linear layers and normalisations")
     tied: bool = Field(True, description="the input's vectors are also the output's")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of features left out at random in training")
     precision: Precision = Field(
         "auto", description="of matrix products in training; auto is bfloat16 where the processor multiplies it natively"
     )
-
+    gradient_checkpointing: bool = Field(
+        False, description="keep only what enters each layer and compute the rest again backwards: less memory, slower"
+    )
     optimiser: Literal["orthogonal", "adamw"] = Field(
         "orthogonal", description="how matrices inside layers are moved: all directions alike, or each number by itself"
     )
 
-    @model_validator(mode="after")
-    def _heads_fit(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        if self.heads % (self.key_heads or self.heads):
-            raise ValueError(f"heads {self.heads} is not a multiple of key_heads {self.key_heads}")
-        if self.positions == "rotary" and (self.width // self.heads) % 2:
-            raise ValueError(f"rotary positions need an even number of features a head, not {self.width // self.heads}")
-        return self
-
-
-class Thought(nn.Module):
-    """The small network of a layer, the same at every place."""
-
-    def __init__(self, settings: GPTSettings) -> None:
-        super().__init__()
-        self.activation = settings.activation
-        inner = round(settings.width * settings.hidden)
-        self.enter = nn.Linear(settings.width, inner * (2 if self.activation == "swiglu" else 1), bias=settings.bias)
-        self.leave = nn.Linear(inner, settings.width, bias=settings.bias)
-
-    def bend(self, inner: Tensor) -> Tensor:
-        """The non-linearity between the two matrices."""
-        if self.activation == "gelu":
-            return functional.gelu(inner)
-        if self.activation == "relu2":
-            return functional.relu(inner).square()
-        gate, value = inner.chunk(2, dim=-1)
-        return functional.silu(gate) * value
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[..., width]`` to the same shape."""
-        return self.leave(self.bend(self.enter(x)))
-
-
-class Layer(nn.Module):
-    """x + look(norm(x)), then x + think(norm(x))."""
-
-    def __init__(self, settings: GPTSettings) -> None:
-        super().__init__()
-        self.before_look = norm(settings.norm, settings.width, settings.bias)
-        self.look = Attention(
-            settings.width,
-            settings.heads,
-            settings.key_heads,
-            bias=settings.bias,
-            dropout=settings.dropout,
-            unit_queries=settings.unit_queries,
-        )
-        self.before_thought = norm(settings.norm, settings.width, settings.bias)
-        self.think = Thought(settings)
-        self.drop = nn.Dropout(settings.dropout)
-
-    def forward(self, x: Tensor, table: Tensor | None) -> Tensor:
-        """``[batch, time, width]`` to the same shape."""
-        x = x + self.drop(self.look(self.before_look(x), table))
-        return x + self.drop(self.think(self.before_thought(x)))
-
-    def bound(self) -> tuple[Attention, Thought, tuple[Any, ...]]:
-        """The parts and the weights as a decoder reads them, looked up once and not at every symbol."""
-        look, think, one, two = self.look, self.think, self.before_look, self.before_thought
-        linear = (look.project.weight, look.project.bias, look.output.weight.t(), look.output.bias)
-        inner = (think.enter.weight, think.enter.bias, think.leave.weight.t(), think.leave.bias)
-        return look, think, (*linear, *inner, one.weight, getattr(one, "bias", None), two.weight, getattr(two, "bias", None))
-
 
 @dataclass
-class Cache:
-    """What a decoder keeps: keys and values of every place read, in tensors as large as the window from the start.
+class State:
+    """What streaming keeps: the window, and the last steps of the network as functions."""
 
-    Attributes:
-        keys: ``[layer, batch, key_heads, window, size]``.
-        values: the same shape.
-        label: the condition's vector ``[batch, 1, width]`` or None.
-        layers: each layer's parts and weights, as `Layer.bound` gives them.
-        symbols: what the window holds, as pieces of ``[batch, k]``.
-        used: how many places of the window are filled.
-    """
-
-    keys: Tensor
-    values: Tensor
-    label: Tensor | None
-    layers: list[tuple[Attention, Thought, tuple[Any, ...]]]
-    symbols: list[Tensor] = field(default_factory=list)
-    used: int = 0
-
-    def __deepcopy__(self, memo: object) -> "Cache":
-        """What was read is copied; the label and the weights, which reading does not change, are shared."""
-        return replace(self, keys=self.keys.clone(), values=self.values.clone(), symbols=list(self.symbols))
-
-
-def _onto(x: Tensor, h: Tensor, turned: Tensor, bias: Tensor | None) -> Tensor:
-    """x + h W + b in one product; ``turned`` is the transposed weight of a linear layer."""
-    return torch.addmm(x if bias is None else x + bias, h, turned)
+    cache: Cache
+    last: Map
+    head: Map
 
 
 class GPT(Model):
@@ -186,6 +91,19 @@ class GPT(Model):
             "optimiser": "adamw", "batch": 12, "rate": 1e-3, "final": 0.1, "steps": 2000,
         },
         "small": {"layers": 4, "heads": 4, "width": 256},
+        "gpt2": {
+            "layers": 12, "heads": 12, "width": 768, "positions": "learned", "unit_queries": False, "bias": True,
+            "activation": "gelu-tanh", "optimiser": "adamw", "rate": 6e-4, "beta2": 0.95,
+        },
+        "gpt3-small": {  # Brown et al. 2020: as GPT-2, every second layer banded
+            "layers": 12, "heads": 12, "width": 768, "positions": "learned", "unit_queries": False, "bias": True,
+            "activation": "gelu-tanh", "window": 256, "windowed": "alternate", "optimiser": "adamw", "rate": 6e-4,
+            "beta2": 0.95,
+        },
+        "llama": {
+            "layers": 8, "heads": 8, "key_heads": 4, "width": 512, "hidden": 2.6875, "norm": "rms", "activation": "swiglu",
+            "unit_queries": False, "tied": False, "optimiser": "adamw", "rate": 1e-3, "beta2": 0.95,
+        },
         "baby": {
             "layers": 6, "heads": 6, "width": 384, "positions": "learned", "unit_queries": False, "dropout": 0.2,
             "optimiser": "adamw", "batch": 64, "rate": 1e-3, "final": 0.1, "steps": 5000,
@@ -198,15 +116,15 @@ class GPT(Model):
 
     def __init__(self, settings: GPTSettings, form: Form, condition: Form | None = None) -> None:
         super().__init__(settings, form, condition)
-        size = settings.width // settings.heads
         self.symbol = nn.Embedding(self.form.vocabulary + 1, settings.width)  # one more row for `begin`
         self.place = nn.Embedding(self.form.length, settings.width) if settings.positions == "learned" else None
         self.label = nn.Embedding(len(condition.classes), settings.width) if isinstance(condition, Label) else None
         self.drop = nn.Dropout(settings.dropout)
-        self.layers = nn.ModuleList(Layer(settings) for _ in range(settings.layers))
-        self.last = norm(settings.norm, settings.width, settings.bias)
+        self.layers = nn.ModuleList(Layer(settings, place) for place in range(settings.layers))
+        self.last = norm(settings.norm, settings.width, settings.bias, settings.norm_epsilon)
         self.odds = None if settings.tied else nn.Linear(settings.width, self.form.vocabulary, bias=False)
-        table = rotary_table(self.form.length, size) if settings.positions == "rotary" else None
+        turns = settings.positions == "rotary"
+        table = rotary_table(self.form.length, settings.size, settings.rotary_base) if turns else None
         self.register_buffer("table", table, persistent=False)  # a function of the settings, so not saved
         self._initialise()
 
@@ -232,7 +150,7 @@ class GPT(Model):
 
     def _embed(self, tokens: Tensor, label: Tensor | None, first: int = 0) -> Tensor:
         """Vectors ``[batch, time, width]`` of symbols that stand at the window's places ``first …``."""
-        x = self.symbol(tokens)
+        x = functional.embedding(tokens, self.symbol.weight)
         if self.place is not None:
             x = x + self.place.weight[first : first + tokens.shape[1]]
         return x if label is None else x + label
@@ -253,12 +171,14 @@ class GPT(Model):
         x = self.drop(self._embed(tokens, label))
         table = None if self.table is None else self.table[:, : tokens.shape[1]]
         for layer in self.each_layer():
-            x = layer(x, table)
+            if self.training and self.settings.gradient_checkpointing:
+                x = checkpoint(layer, x, table, use_reentrant=False)
+            else:
+                x = layer(x, table)
         return self.last(x)
 
-    def _head(self, x: Tensor) -> Tensor:
-        weight = self.symbol.weight[: self.form.vocabulary] if self.odds is None else self.odds.weight
-        return functional.linear(x, weight)
+    def _head_weight(self) -> Tensor:
+        return self.symbol.weight[: self.form.vocabulary] if self.odds is None else self.odds.weight
 
     def logits(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
         """Log-odds ``[batch, time, vocabulary]``; row t is of the symbol after ``tokens[:, : t + 1]``."""
@@ -272,7 +192,7 @@ class GPT(Model):
             stop = min(start + window, time)
             rows.append(self._window(tokens[:, start:stop], label)[:, done - start :])
             done = stop
-        return self._head(torch.cat(rows, dim=1) if len(rows) > 1 else rows[0])
+        return functional.linear(torch.cat(rows, dim=1) if len(rows) > 1 else rows[0], self._head_weight())
 
     # ---- learning
 
@@ -333,85 +253,38 @@ class GPT(Model):
         assert isinstance(options, Decoding)
         return generate(self, n, options, noise, condition=condition)
 
-    def start(self, n: int, condition: Tensor | None = None) -> Cache:
+    def start(self, n: int, condition: Tensor | None = None) -> State:
         """An empty window for ``n`` items."""
-        first = next(self.each_layer()).look
-        shape = (len(self.layers), n, first.key_heads, self.reach, first.size)
-        empty = self.symbol.weight.new_empty
-        return Cache(empty(shape), empty(shape), self._label(condition), [layer.bound() for layer in self.each_layer()])
+        cache = Cache.empty(self.each_layer(), n, self.reach, self._label(condition))
+        return State(cache, normaliser(self.last), product(self._head_weight(), None, n))
 
-    def reorder(self, state: Cache, rows: Tensor) -> Cache:
-        """The window of the items ``rows``; the memory is kept where their number is the same."""
-        used, same = slice(0, state.used), len(rows) == state.keys.shape[1]
-        for name in ("keys", "values"):
-            whole: Tensor = getattr(state, name)
-            picked = whole[:, :, :, used].index_select(1, rows)
-            if not same:
-                whole = whole.new_empty(whole.shape[0], len(rows), *whole.shape[2:])
-            whole[:, :, :, used] = picked
-            setattr(state, name, whole)
-        state.label = None if state.label is None else state.label.index_select(0, rows)
-        state.symbols = [torch.cat(state.symbols, dim=1).index_select(0, rows)] if state.symbols else []
+    def reorder(self, state: State, rows: Tensor) -> State:
+        """The window of the items ``rows``; what is bound to a number of items is kept where that is the same."""
+        if len(rows) != state.cache.keys.shape[1]:
+            fresh = Cache.empty(self.each_layer(), len(rows), self.reach)
+            fresh.take(state.cache, rows)
+            return State(fresh, state.last, product(self._head_weight(), None, len(rows)))
+        state.cache.take(state.cache, rows)
         return state
 
-    @torch.no_grad()
-    def step(self, tokens: Tensor, state: Cache) -> tuple[Tensor, Cache]:
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read ``tokens`` ``[batch, k]``; the log-odds ``[batch, vocabulary]`` of what comes next. ``state`` is used up."""
-        x = None
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self.step(tokens, state)
+        x, cache = None, state.cache
         while tokens.shape[1]:
-            if state.used == self.reach:
-                kept = torch.cat(state.symbols, dim=1)[:, self.reach - self.reach // 2 :]
+            if cache.used == self.reach:
+                kept = torch.cat(cache.symbols, dim=1)[:, self.reach - self.reach // 2 :]
                 tokens = torch.cat([kept, tokens], dim=1)
-                state.symbols, state.used = [], 0
-            room = self.reach - state.used
-            x = self._read(tokens[:, :room], state)
+                cache.symbols, cache.used = [], 0
+            room = self.reach - cache.used
+            new = tokens if tokens.shape[1] <= room else tokens[:, :room]
+            x = cache.read(new, self._embed(new, cache.label, cache.used), self.table)
             tokens = tokens[:, room:]
         if x is None:
             raise UsageError("no symbols to read", "at least one", "Give form.begin where nothing stands before")
-        return self._head(x), state
-
-    def _read(self, tokens: Tensor, state: Cache) -> Tensor:
-        """Put ``tokens`` into the window; the last one's final vector ``[batch, width]``.
-
-        The network once more, on the weights themselves: calling modules would take most of the time of one symbol.
-        """
-        n, k = tokens.shape
-        first, stop = state.used, state.used + k
-        table = None if self.table is None else self.table[:, first:stop]
-        mask = None
-        if first and k > 1:  # places already read are seen by all, the new ones by those after them
-            mask = torch.ones(k, stop, dtype=torch.bool, device=tokens.device).tril(first)
-        keys, values = state.keys[:, :, :, :stop].unbind(0), state.values[:, :, :, :stop].unbind(0)
-        new_keys = state.keys[:, :, :, first:stop].transpose(2, 3).unbind(0)  # a layer: [batch, k, key_heads, size]
-        new_values = state.values[:, :, :, first:stop].transpose(2, 3).unbind(0)
-        x = self._embed(tokens, state.label, first).reshape(n * k, -1)
-        for place, (look, think, weights) in enumerate(state.layers):
-            project, project_bias, output, output_bias, enter, enter_bias, leave, leave_bias, *norms = weights
-            projected = functional.linear(self._norm(x, norms[0], norms[1]), project, project_bias)
-            queries, *pair = look.heads_of(projected.view(n, k, -1), table)
-            new_keys[place].copy_(pair[0])
-            new_values[place].copy_(pair[1])
-            found = functional.scaled_dot_product_attention(
-                queries.transpose(1, 2),
-                keys[place],
-                values[place],
-                attn_mask=mask,
-                is_causal=mask is None and k > 1,
-                enable_gqa=look.key_heads != look.heads,
-            )
-            if k > 1:
-                found = found.transpose(1, 2)
-            x = _onto(x, found.reshape(n * k, -1), output, output_bias)
-            inner = functional.linear(self._norm(x, norms[2], norms[3]), enter, enter_bias)
-            x = _onto(x, think.bend(inner), leave, leave_bias)
-        state.symbols.append(tokens)
-        state.used = stop
-        return self.last(x if k == 1 else x.view(n, k, -1)[:, -1])
-
-    def _norm(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.settings.norm == "layer":
-            return functional.layer_norm(x, weight.shape, weight, bias, 1e-5)
-        return functional.rms_norm(x, weight.shape, weight, 1e-5)
+        return state.head(state.last(x)), state
 
     # ---- explaining
 

@@ -8,6 +8,8 @@ same history without its oldest symbol, and that one on a shorter one, down to t
 The three smoothings differ in what a history may say for itself and what it leaves to the shorter one. Because this is a
 mixture, drawing needs no row of odds: at each order toss whether this order speaks, else back off.
 
+A law can also be *given* instead of counted, as the probabilities and back-offs of the n-grams that an ARPA file lists.
+
 It is the yardstick of every text model, not a straw man: many small networks lose to it. It does not generalise beyond
 histories that it has met, and it sees no further back than n - 1 symbols.
 
@@ -15,8 +17,8 @@ Papers: Chen and Goodman (1999), modified Kneser-Ney with three discounts an ord
 (1991); Heafield et al. (2013) for the treatment of the beginning of a sentence and of the uniform law.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -24,7 +26,7 @@ import torch
 from torch import Tensor
 
 from pieria.data.batch import Batch, check, mask_after_end
-from pieria.errors import FormError, TrainingError
+from pieria.errors import FormError, TrainingError, UsageError
 from pieria.forms import Form, Tokens
 from pieria.models.contract import Model, Step
 from pieria.noise import Noise
@@ -34,6 +36,8 @@ from pieria.settings import Settings as AnySettings
 
 Array = np.ndarray
 AT_ONCE = 1 << 20  # symbols counted or scored together, and odds held while a row of them is made: bounds memory
+NEVER = 1e-99  # how a back-off model writes a probability of 0
+WALKS = 1e-5  # by how much a given law may miss a sum of 1, as rounded numbers do, and be drawn from order by order
 BLOCK = 128  # symbols whose noise is drawn together: making a generator costs more than drawing from it
 
 
@@ -121,6 +125,25 @@ def discounts(counts: Array) -> Array:
 
 
 @dataclass
+class Stated:
+    """What a back-off model says of the n-grams of one order, in the order of their keys.
+
+    p(w | h) is ``10 ** log10`` of the n-gram h w where there is one, else ``10 ** backoff`` of h times p of w after h
+    without its oldest symbol.
+
+    Attributes:
+        keys, suffix: as those of `Grams`; every symbol, and then ``form.begin``, is an n-gram of order 1.
+        log10: the base-10 logarithm of the probability of the last symbol.
+        backoff: the base-10 logarithm of what the n-gram, as a history, leaves to the shorter one.
+    """
+
+    keys: Array
+    suffix: Array
+    log10: Array
+    backoff: Array
+
+
+@dataclass
 class Table:
     """The law of one order, ready to be asked; ``history`` counts from 0 (nothing read) to order - 1 symbols.
 
@@ -129,7 +152,8 @@ class Table:
         spoken: what the history itself gives to the symbol, one for each key.
         backoff: what each history leaves to the shorter one.
         first: where each history's keys begin; one more at the end.
-        summed: running sum of ``spoken``, from 0: a history's share of it is its own law.
+        summed: running sum of ``spoken``, from 0: a history's share of it is its own law. What a given law speaks against
+            a symbol (less than its share of the back-off) counts as nothing here.
         shorter: each history without its oldest symbol.
     """
 
@@ -155,8 +179,9 @@ class NgramSettings(AnySettings):
     """Hyperparameters of `Ngram`."""
 
     order: int = Field(5, ge=1, le=32, description="symbols in the longest n-gram: order - 1 are read, one is predicted")
-    smoothing: Literal["kneser-ney", "witten-bell", "add-k"] = Field(
-        "kneser-ney", description="how unseen symbols get their share: from shorter histories, or (add-k) k each"
+    smoothing: Literal["kneser-ney", "witten-bell", "add-k", "given"] = Field(
+        "kneser-ney",
+        description="how unseen symbols get their share: from shorter histories, or (add-k) k each; given: as imported",
     )
     k: float = Field(1.0, gt=0, description="what add-k adds to each count (the other smoothings do not read it)")
 
@@ -194,10 +219,12 @@ class Ngram(Model):
         super().__init__(settings, form, condition)
         self.order = self.settings.order
         self.width = self.form.vocabulary + 1  # `begin` is one more id: it may be read, never follows anything
+        kinds = {"keys": torch.int64, "suffix": torch.int32}
+        given = self.settings.smoothing == "given"
+        kinds |= {"log10": torch.float64, "backoff": torch.float64} if given else {"count": torch.int32}
         for length in range(1, self.order + 1):
-            self.register_buffer(f"keys_{length}", torch.empty(0, dtype=torch.int64))
-            self.register_buffer(f"count_{length}", torch.empty(0, dtype=torch.int32))
-            self.register_buffer(f"suffix_{length}", torch.empty(0, dtype=torch.int32))
+            for name, kind in kinds.items():
+                self.register_buffer(f"{name}_{length}", torch.empty(0, dtype=kind))
         self._tables: list[Table] | None = None
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_tables", None))
 
@@ -210,11 +237,13 @@ class Ngram(Model):
 
     def estimate(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Count these sequences and nothing else."""
+        self._counts_wanted()
         self._keep(count(np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64), self.order, self.width))
         self.add(batches)
 
     def add(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Count these sequences as well: the same model as from all data at once."""
+        self._counts_wanted()
         total = self._grams() or None
         waiting: list[tuple[Array, Array, Array]] = []
         for batch in batches():
@@ -226,6 +255,14 @@ class Ngram(Model):
         if total is None or not total[0].count.any():
             raise TrainingError("the n-gram was given nothing to count", "at least one symbol", "Give it some data")
         self._keep(total)
+
+    def _counts_wanted(self) -> None:
+        if self.settings.smoothing == "given":
+            raise UsageError(
+                "an n-gram whose probabilities were given was asked to count",
+                "smoothing=kneser-ney, witten-bell or add-k",
+                "Fit a new n-gram to the data",
+            )
 
     def _joined(self, total: list[Grams] | None, waiting: list[tuple[Array, Array, Array]]) -> list[Grams]:
         symbols, counts, before = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
@@ -269,18 +306,83 @@ class Ngram(Model):
             for length in range(1, self.order + 1)
         ]
 
-    def _keep(self, grams: list[Grams]) -> None:
-        for length, here in enumerate(grams, start=1):
-            for name in ("keys", "count", "suffix"):
-                setattr(self, f"{name}_{length}", torch.from_numpy(getattr(here, name)))
+    def _keep(self, orders: Sequence[Grams] | Sequence[Stated]) -> None:
+        for length, here in enumerate(orders, start=1):
+            for field in fields(here):
+                setattr(self, f"{field.name}_{length}", torch.from_numpy(getattr(here, field.name)))
         self._tables = None
+
+    # ---- probabilities given, and told -------------------------------------------------------------------------------
+
+    def give(self, orders: Sequence[Stated]) -> None:
+        """Take this law (one `Stated` an order, the histories and endings of each n-gram among the shorter ones).
+
+        It needs the setting ``smoothing="given"``.
+        """
+        if self.settings.smoothing != "given" or len(orders) != self.order:
+            raise UsageError(
+                f"{len(orders)} orders for an n-gram of order {self.order}, {self.settings.smoothing}",
+                "as many orders, and smoothing=given",
+            )
+        self._keep(orders)
+
+    def told(self) -> list[Stated]:
+        """The law as probabilities and back-offs, from which `give` makes an equal one.
+
+        Raises `UsageError` for add-k, where a history that was never seen leads to the uniform law and not to a shorter one.
+        """
+        if self.settings.smoothing == "add-k" and self.order > 1:
+            raise UsageError(
+                f"add-k of order {self.order}, which does not back off to shorter histories",
+                "smoothing kneser-ney or witten-bell",
+                "Fit with one of them",
+            )
+        found = []
+        odds = np.full(1, 1 / self.form.vocabulary)  # of each n-gram one order below
+        for length, table in enumerate(self.tables):
+            suffix = self.get_buffer(f"suffix_{length + 1}").cpu().numpy()
+            odds = table.spoken + table.backoff[table.keys // self.width] * odds[suffix]
+            if not length:
+                odds[-1] = NEVER  # `begin` follows nothing
+            above = self.tables[length + 1].backoff if length + 1 < self.order else np.ones(len(odds))
+            logs = (np.log10(np.maximum(values, NEVER)) for values in (np.minimum(odds, 1.0), above))
+            found.append(Stated(table.keys, suffix, *logs))
+        return found
+
+    def excess(self) -> Array:
+        """By how much the law after each history that has followers sums to more than 1: rounding, unless it was given."""
+        return np.concatenate([self._excess(table) for table in self.tables])
+
+    @staticmethod
+    def _excess(table: Table) -> Array:
+        followed = table.first[1:] > table.first[:-1]
+        spoken = np.concatenate([[0.0], np.cumsum(table.spoken)])
+        excess: Array = (spoken[table.first[1:]] - spoken[table.first[:-1]] + table.backoff - 1)[followed]
+        return excess
+
+    def _stated_tables(self) -> list[Table]:
+        """Tables of the law that was given: what a history speaks is what it says beyond its share of the back-off."""
+        tables: list[Table] = []
+        odds, backoff = np.zeros(1), np.zeros(1)
+        shorter = np.zeros(1, np.int32)
+        for length in range(1, self.order + 1):
+            here = Stated(*(self.get_buffer(f"{field.name}_{length}").cpu().numpy() for field in fields(Stated)))
+            given = 10.0**here.log10
+            if length == 1:
+                given[-1] = 0.0
+            spoken = given - backoff[here.keys // self.width] * odds[here.suffix]
+            tables.append(self._as_table(here.keys, spoken, backoff, shorter))
+            odds, backoff, shorter = given, 10.0**here.backoff, here.suffix
+        return tables
 
     # ---- from counts to a law ----------------------------------------------------------------------------------------
 
     @property
     def tables(self) -> list[Table]:
         """The law, one table for each length of history, worked out when first asked for."""
-        if self._tables is None:
+        if self._tables is None and self.settings.smoothing == "given" and self.get_buffer("keys_1").numel():
+            self._tables = self._stated_tables()
+        elif self._tables is None:
             grams = self._grams()
             if not grams or not grams[0].count.any():
                 raise TrainingError("this n-gram has counted nothing", "a fitted model", "Fit it, or load one that is")
@@ -306,15 +408,19 @@ class Ngram(Model):
             kept, all_ = seen, total + left
         never = total == 0  # a history that nothing followed leaves everything to the shorter one
         all_ = np.where(never, 1.0, all_)
-        spoken = kept / all_[history]
-        return Table(
-            keys=keys,
-            spoken=spoken,
-            backoff=np.where(never, 1.0, left / all_),
-            first=np.searchsorted(keys, np.arange(histories + 1) * self.width),
-            summed=np.concatenate([[0.0], np.cumsum(spoken)]),
-            shorter=shorter,
-        )
+        return self._as_table(keys, kept / all_[history], np.where(never, 1.0, left / all_), shorter)
+
+    def _as_table(self, keys: Array, spoken: Array, backoff: Array, shorter: Array) -> Table:
+        first = np.searchsorted(keys, np.arange(len(shorter) + 1) * self.width)
+        summed = np.concatenate([[0.0], np.cumsum(np.maximum(spoken, 0.0))])
+        return Table(keys, spoken, backoff, first, summed, shorter)
+
+    def _walks(self) -> bool:
+        """Whether each history's law is a toss between speaking and backing off; a given one may take back what it left."""
+        if self.settings.smoothing != "given":
+            return True
+        against = max(float(-table.spoken.min()) if len(table.spoken) else 0.0 for table in self.tables)
+        return against <= WALKS and float(np.abs(self.excess()).max()) <= WALKS
 
     def _followed(self, length: int, history: Array, symbol: Array) -> Array:
         """The place of each n-gram ``history + symbol`` (history of ``length`` symbols, -1 for none), or -1."""
@@ -383,7 +489,7 @@ class Ngram(Model):
             readable = np.where(before > 0, np.concatenate([[0], self._readable(symbols, before)[:-1]]), 0)
         for length, table in enumerate(self.tables):
             history, found = self._earlier(places[length], before, length), places[length + 1]
-            backoff = np.where(history >= 0, table.backoff[history], 1.0)
+            backoff = np.where(history >= 0, table.backoff[history], 1.0) if len(table.backoff) else 1.0
             spoken = np.where(found >= 0, table.spoken[found], 0.0) if len(table.spoken) else 0.0
             if readable is None:
                 odds.append(spoken + backoff * odds[-1])
@@ -437,7 +543,7 @@ class Ngram(Model):
         """Draw ``n`` items, long ``[n, length]``; without truncation by walking down the orders, for all items at once."""
         assert isinstance(options, Decoding)
         fits = self.form.end is None or (options.length or 0) <= self.form.length
-        if options.changed(length=None) != Decoding() or not fits:
+        if options.changed(length=None) != Decoding() or not fits or not self._walks():
             return generate(self, n, options, noise)
         end = self.form.end
         length = options.length or self.form.length

@@ -26,6 +26,8 @@ Stop = Callable[[Tensor], Tensor]
 
 # uniform numbers are drawn for so many steps at once; changing it changes every sample
 STEPS_A_DRAW = 64
+# below so many multiply-adds a step, threads wait for each other longer than they work
+ONE_THREAD = 2**22
 # items that are drawn together: bounds the memory of caches, and changes nothing else
 TOGETHER = 512
 
@@ -233,7 +235,7 @@ def drawn(
         width = max(part.symbols.shape[1] for part in parts)  # streams that rules ended may differ
         whole = [nn.functional.pad(part.symbols, (0, width - part.symbols.shape[1])) for part in parts]
         return Drawn(torch.cat(whole), torch.cat([part.lengths for part in parts]))
-    with at_rest(model), torch.inference_mode():
+    with at_rest(model, _small(model, n)), torch.inference_mode():
         growth = Growth(model, n, options, noise, prompt, condition, rules)
         made = torch.full((n, growth.length), growth.form.end or 0, dtype=torch.int64, device=growth.device)
         ends = growth.form.end is not None or stop is not None or bool(growth.rules)
@@ -262,12 +264,13 @@ def stream(
     rules: Sequence[Rule] = (),
 ) -> Iterator[int]:
     """The symbols of one item as they are drawn: those of `generate` with the same noise, up to but without ``end``."""
-    with at_rest(model), torch.inference_mode():
+    small = _small(model, 1)
+    with at_rest(model, small), torch.inference_mode():
         growth = Growth(model, 1, options, noise, prompt, condition, rules)
     made: list[int] = []
     while len(made) < growth.length:
         # a generator may be left and entered again by a caller with other wishes, so each step sets its own mode
-        with at_rest(model), torch.inference_mode():
+        with at_rest(model, small), torch.inference_mode():
             if made:
                 growth.read()
             symbol = int(growth.draw()[0])
@@ -295,12 +298,13 @@ def trace_symbols(
     ``look`` is given all that was read so far, long ``[1, read]``, and may add tensors such as attention maps. The last
     step's ``x`` equals `generate` with the same noise.
     """
-    with at_rest(model), torch.inference_mode():
+    small = _small(model, 1)
+    with at_rest(model, small), torch.inference_mode():
         growth = Growth(model, 1, options, noise, prompt, condition)
         made = torch.empty(1, 0, dtype=torch.int64, device=growth.device)
     last = False
     while not last:
-        with at_rest(model), torch.inference_mode():
+        with at_rest(model, small), torch.inference_mode():
             read = torch.cat([growth.read_first, made], dim=1)
             data = {
                 "odds": torch.softmax(growth.logits[0].double(), dim=-1),
@@ -326,8 +330,11 @@ def trace_symbols(
 
 
 @contextmanager
-def at_rest(model: object) -> Iterator[None]:
-    """The model in evaluation mode (no dropout), and as it was afterwards."""
+def at_rest(model: object, one_thread: bool) -> Iterator[None]:
+    """The model in evaluation mode (no dropout), with one thread if so wished; afterwards as it was."""
+    threads = torch.get_num_threads()
+    if one_thread:
+        torch.set_num_threads(1)
     training = isinstance(model, nn.Module) and model.training
     if isinstance(model, nn.Module) and training:
         model.eval()
@@ -336,6 +343,13 @@ def at_rest(model: object) -> Iterator[None]:
     finally:
         if isinstance(model, nn.Module) and training:
             model.train()
+        if one_thread:
+            torch.set_num_threads(threads)
+
+
+def _small(model: object, n: int) -> bool:
+    """Whether a step of ``n`` items is so little work that one thread does it sooner than several."""
+    return isinstance(model, nn.Module) and n * sum(p.numel() for p in model.parameters()) < ONE_THREAD
 
 
 def wishes(options: Decoding, form: Tokens) -> list[Rule]:

@@ -19,8 +19,16 @@ VARIANTS = {
     "default": {},
     "learned": {"positions": "learned", "unit_queries": False, "bias": True},
     "llama": {"norm": "rms", "activation": "swiglu", "key_heads": 2, "tied": False, "unit_queries": False},
+    "gpt2": {"positions": "learned", "unit_queries": False, "bias": True, "activation": "gelu-tanh", "norm_epsilon": 1e-3},
+    "gpt3": {"positions": "learned", "unit_queries": False, "bias": True, "window": 3, "windowed": "alternate"},
+    "mistral": {
+        "norm": "rms", "activation": "swiglu", "key_heads": 2, "window": 4, "unit_queries": False, "rotary_base": 1e6,
+        "inner": 44,
+    },
+    "qwen2": {"norm": "rms", "activation": "swiglu", "key_heads": 2, "unit_queries": False, "query_bias": True},
+    "qwen3": {"norm": "rms", "activation": "swiglu", "key_heads": 2, "head_size": 12, "query_scales": True},
     "one key head": {"key_heads": 1, "unit_queries": True, "activation": "relu2"},
-}
+}  # fmt: skip
 
 
 def build(form, dtype=torch.float32, condition=None, spread=0.3, **settings):
