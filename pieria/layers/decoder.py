@@ -28,9 +28,7 @@ class DecoderSettings(Settings):
     hidden: float = Field(4.0, gt=0, description="features inside a layer's small network, as a multiple of width")
     inner: int | None = Field(None, ge=1, description="features inside the small network, exactly; hidden decides if unset")
     positions: Literal["learned", "rotary"] = Field("rotary", description="how a place is known: a vector each, or a turn")
-    rotary_base: float = Field(
-        10_000.0, gt=1, description="the slowest rotary position turns once in about 2π times this"
-    )
+    rotary_base: float = Field(10_000.0, gt=1, description="the slowest rotary position turns once in about 2π times this")
     norm: Literal["layer", "rms"] = Field("layer", description="normalisation: centred and scaled, or scaled only")
     norm_epsilon: float = Field(1e-5, gt=0, description="added to the variance where a normalisation divides by its root")
     activation: Literal["gelu", "gelu-tanh", "swiglu", "relu2"] = Field(

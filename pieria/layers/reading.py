@@ -150,7 +150,9 @@ class Single(Reader):
         self.folds = think.activation == "gelu" and weights[0].device.type == "cpu"
         self.factor = 0.5**0.5 if self.folds else 1.0
 
-    def one(self, x: Tensor, slots: tuple[Tensor, ...], shown: tuple[Tensor, ...], table: tuple[Tensor, ...] | None) -> Tensor:
+    def one(
+        self, x: Tensor, slots: tuple[Tensor, ...], shown: tuple[Tensor, ...], table: tuple[Tensor, ...] | None
+    ) -> Tensor:
         """``[1, width]`` to the same shape. ``slots`` take key and value; ``shown`` is what is seen, as for `find`."""
         project, output, enter, leave = self.turned
         project_bias, output_bias, enter_bias, leave_bias = self.biases
@@ -233,9 +235,10 @@ class Cache:
         slots = zip(all_keys.select(2, place).unbind(0), all_values.select(2, place).unbind(0), strict=True)
         keys = all_keys.narrow(2, 0, stop).transpose(2, 3).unbind(0)
         values = all_values.narrow(2, 0, stop).unbind(0)
-        for reader, slot, *shown in zip(self.readers, slots, keys, values, strict=True):
+        for reader, slot, seen_keys, seen_values in zip(self.readers, slots, keys, values, strict=True):
             assert isinstance(reader, Single)
-            if reader.look.window is not None and reader.look.window < stop:
-                shown = [shown[0][:, :, -reader.look.window :], shown[1][:, -reader.look.window :]]
-            x = reader.one(x, slot, shown, rows)
+            start = reader.seen(place)
+            if start:
+                seen_keys, seen_values = seen_keys[:, :, start:], seen_values[:, start:]
+            x = reader.one(x, slot, (seen_keys, seen_values), rows)
         return x
