@@ -244,9 +244,10 @@ class Cache:
         slots = zip(all_keys.select(2, place).unbind(0), all_values.select(2, place).unbind(0), strict=True)
         keys = all_keys.narrow(2, 0, stop).transpose(2, 3).unbind(0)
         values = all_values.narrow(2, 0, stop).unbind(0)
-        for reader, slot, *shown in zip(self.readers, slots, keys, values, strict=True):
+        for reader, slot, seen_keys, seen_values in zip(self.readers, slots, keys, values, strict=True):
             assert isinstance(reader, Single)
-            if reader.look.window is not None and reader.look.window < stop:
-                shown = [shown[0][:, :, -reader.look.window :], shown[1][:, -reader.look.window :]]
-            x = reader.one(x, slot, shown, rows)
+            start = reader.seen(place)
+            if start:
+                seen_keys, seen_values = seen_keys[:, :, start:], seen_values[:, start:]
+            x = reader.one(x, slot, (seen_keys, seen_values), rows)
         return x

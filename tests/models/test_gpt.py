@@ -1,6 +1,7 @@
 """GPT: what is streamed is what is scored, its probabilities add up, and its draws follow them."""
 
 import itertools
+from copy import deepcopy
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from scipy import stats
 from pieria.data.batch import Batch, mask_after_end
 from pieria.errors import FormError, UsageError
 from pieria.forms import Grid, Label, Tokens
+from pieria.layers.reading import PACKED
 from pieria.models import weights
 from pieria.models.contract import Explains, Predicts, Scores, ScoresSymbols, Trains, abilities
 from pieria.models.gpt import GPT, GPTSettings
@@ -41,16 +43,17 @@ def build(form, dtype=torch.float32, condition=None, spread=0.3, **settings):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+@pytest.mark.parametrize("items", [1, 3])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_cached_equals_uncached(variant, dtype, tolerance):
+def test_cached_equals_uncached(variant, items, dtype, tolerance):
     """Over random prefixes in random pieces, far beyond the window of 12."""
     model = build(Tokens(11, 12), dtype, **VARIANTS[variant])
     generator = torch.Generator().manual_seed(7)
-    tokens = torch.randint(0, 12, (3, 61), generator=generator)
+    tokens = torch.randint(0, 12, (items, 61), generator=generator)
     with torch.no_grad():
         expected = model.logits(tokens)
         for _ in range(4):
-            state, read = model.start(3), 0
+            state, read = model.start(items), 0
             while read < 61:
                 k = min(
                     int(torch.randint(1, 16, (), generator=generator)) if torch.rand((), generator=generator) < 0.3 else 1,
@@ -59,6 +62,55 @@ def test_cached_equals_uncached(variant, dtype, tolerance):
                 logits, state = model.step(tokens[:, read : read + k], state)
                 read += k
                 assert float((logits - expected[:, read - 1]).abs().max()) <= tolerance * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("variant", ["default", "gpt2", "qwen2"])
+def test_packed_products_decode_alike(variant):
+    """So many items of such a width that weights are packed."""
+    items, settings = 64, {"width": 64, **VARIANTS[variant]}
+    assert items * 64 * 256 >= PACKED
+    model = build(Tokens(11, 12), spread=0.1, **settings)
+    tokens = torch.randint(0, 12, (items, 20), generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        expected, state = model.logits(tokens), model.start(items)
+        for place in range(20):
+            logits, state = model.step(tokens[:, place : place + 1], state)
+            assert float((logits - expected[:, place]).abs().max()) <= 1e-5 * float(expected.abs().max())
+
+
+def test_a_copied_state_goes_its_own_way():
+    model = build(Tokens(11, 12))
+    with torch.no_grad():
+        _, state = model.step(torch.tensor([[1, 2, 3]]), model.start(1))
+        copy = deepcopy(state)
+        model.step(torch.tensor([[4]]), state)
+        there, _ = model.step(torch.tensor([[5]]), copy)
+        torch.testing.assert_close(there[0], model.logits(torch.tensor([[1, 2, 3, 5]]))[0, -1])
+
+
+@pytest.mark.parametrize(("windowed", "reach"), [("all", 4), ("alternate", 11)])
+def test_a_window_bounds_what_is_seen(windowed, reach):
+    """Two layers of windows of 3 reach 2 · 2 places back; where every second layer is dense, all."""
+    model = build(Tokens(9, 12), torch.float64, window=3, windowed=windowed)
+    tokens = torch.randint(0, 9, (1, 12), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = model.logits(tokens)[0, -1]
+        for place in range(12):
+            changed = tokens.clone()
+            changed[0, place] = (changed[0, place] + 1) % 9
+            assert torch.equal(model.logits(changed)[0, -1], before) == (11 - place > reach)
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    batch = Batch(torch.randint(0, 9, (2, 8), generator=torch.Generator().manual_seed(0)))
+    found = []
+    for again in (False, True):
+        model = build(Tokens(9, 8), spread=0.1, dropout=0.1, gradient_checkpointing=again).train()
+        torch.manual_seed(3)
+        model.loss(batch, StepNoise(0, 0, "next symbol", 2)).loss.backward()
+        found.append([p.grad for p in model.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("window", [1, 2, 5, 8])
@@ -184,10 +236,10 @@ def test_bfloat16_training_agrees_with_float32():
     form = Tokens(11, 32)
     x = torch.randint(0, 11, (4, 33), generator=torch.Generator().manual_seed(0))
     batch, noise = Batch(x[:, 1:], context=x[:, :1]), StepNoise(0, 0, "next symbol", 4)
-    for key_heads in (None, 2):
+    for key_heads, window in ((None, None), (2, 5)):
         found = {}
         for precision in ("float32", "bfloat16"):
-            model = build(form, spread=0.1, precision=precision, key_heads=key_heads).train()
+            model = build(form, spread=0.1, precision=precision, key_heads=key_heads, window=window).train()
             loss = model.loss(batch, noise).loss
             loss.backward()
             found[precision] = (loss.item(), model.layers[0].look.project.weight.grad.flatten())
@@ -241,6 +293,8 @@ def test_what_is_asked_wrongly_is_said():
         GPTSettings.of({"width": 30, "heads": 4})
     with pytest.raises(UsageError, match="not a multiple of key_heads"):
         GPTSettings.of({"heads": 4, "key_heads": 3})
+    with pytest.raises(UsageError, match="set unit_queries too"):
+        GPTSettings.of({"query_scales": True, "unit_queries": False})
     with pytest.raises(UsageError, match="even number"):
         GPTSettings.of({"width": 12, "heads": 4})
     model = build(Tokens(5, 4, end=4))
