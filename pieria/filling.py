@@ -217,7 +217,7 @@ def predicted(model: Model, modality: Modality, texts: Sequence[str], batch: int
     for start in range(0, len(texts), batch):
         part = modality.prompts(texts[start : start + batch], cut=True).to(device_of(model))
         with torch.no_grad():
-            law = model.judge(part).cpu()
+            law = model.tell(part).cpu()
         classes = modality.classes
         if classes:
             for row in law.tolist():

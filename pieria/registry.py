@@ -29,7 +29,7 @@ ABILITY_OF = {
     "encode": "encodes",
     "fill": "fills",
     "embed": "embeds",
-    "judge": "discriminates",
+    "tell": "discriminates",
     "states": "hides",
     "trace": "explains",
 }

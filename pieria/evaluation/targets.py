@@ -76,7 +76,7 @@ def judged(model: Model, examples: Examples) -> np.ndarray:
     with torch.no_grad():
         for batch in examples.sweep(TOGETHER):
             assert batch.condition is not None
-            found.append(cast(Discriminates, model).judge(batch.condition.to(device)).cpu().numpy())
+            found.append(cast(Discriminates, model).tell(batch.condition.to(device)).cpu().numpy())
     return np.concatenate(found)
 
 

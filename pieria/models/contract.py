@@ -316,7 +316,7 @@ class Hides(Protocol):
 class Discriminates(Protocol):
     """Tells what something is: a law of the target alone, given the condition."""
 
-    def judge(self, condition: Tensor) -> Tensor:
+    def tell(self, condition: Tensor) -> Tensor:
         """Float64 ``[batch, class]``, the probability of each class; or ``[batch, 2]``, mean and deviation of a number."""
 
 
@@ -355,7 +355,7 @@ def abilities(model: Model | type[Model]) -> list[str]:
         "encodes": "encode",
         "fills": "fill",
         "embeds": "embed",
-        "discriminates": "judge",
+        "discriminates": "tell",
         "hides": "states",
         "explains": "trace",
     }

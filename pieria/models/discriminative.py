@@ -112,7 +112,7 @@ class Discriminative(Model):
             raise UsageError(f"{len(condition)} texts for {n} targets", "one each", "Repeat or leave out some")
         return condition
 
-    def judge(self, condition: Tensor) -> Tensor:
+    def tell(self, condition: Tensor) -> Tensor:
         """For each text the probability of each class, or mean and deviation of the number in the form's units, float64."""
         raw = self._raw(self._texts(condition, len(condition))).double()
         if self.classes is not None:
@@ -186,7 +186,7 @@ class Discriminative(Model):
         training = self.training
         self.eval()
         with torch.no_grad():
-            law = self.judge(self._texts(condition, n))
+            law = self.tell(self._texts(condition, n))
         self.train(training)
         return self._drawn(law, noise)
 
@@ -208,7 +208,7 @@ class Discriminative(Model):
             yield Step(
                 "vector", None, f"The encoder reads {count} symbols and makes one vector of them.", {"vector": vector}
             )
-            law = self.judge(texts)
+            law = self.tell(texts)
             what = "probability of each class" if self.classes is not None else "mean and deviation of the number"
             yield Step("law", None, f"One linear layer makes of the vector the {what}.", {what: law[0]})
         self.train(training)
