@@ -115,7 +115,7 @@ def measure(gate: bool) -> Outcome:
     }
     if not gate:
         begun = time.perf_counter()
-        large = untrained(64, length, **Hmm.presets["large"])
+        large = untrained(64, length)
         large.estimate(lambda: [Batch(x)])
         seconds = time.perf_counter() - begun
         figure = nats(large, held)
