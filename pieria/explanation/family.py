@@ -51,6 +51,8 @@ class Page:
             "It makes every item from a short code, drawn from a prior: its latent space."
             + (" It also finds the code of a given item." if "encodes" in family.abilities else "")
             if "decodes" in family.abilities
+            else "A path of hidden states, one behind each place, in the stead of one code for the whole item."
+            if "hides" in family.abilities
             else "None: it makes an item without a code for the whole of it."
         )
         phases = [f"{phase.name}: {phase.loss}  ({file}:{phase.line})" for phase in family.phases]

@@ -58,7 +58,7 @@ class HmmSettings(AnySettings):
         "diagonal", description="full: the outputs of a curve vary together within a state"
     )
     extra: float = Field(
-        20.0,
+        5.0,
         ge=0,
         description="each Gaussian counts so many points more than it has, as far apart as neighbours usually are",
     )
