@@ -193,8 +193,7 @@ def test_the_penalties_are_what_the_papers_say():
     noise = StepNoise(0, 0, "next symbol", 4)
     with torch.no_grad():
         losses = {
-            name: build(form, **{name: 2.0}).loss(Batch(x), noise)
-            for name in ("activation_penalty", "change_penalty")
+            name: build(form, **{name: 2.0}).loss(Batch(x), noise) for name in ("activation_penalty", "change_penalty")
         }
         nats = plain.loss(Batch(x), noise).loss
         read = torch.cat([torch.full((4, 1), 7), x[:, :-1]], dim=1)
