@@ -41,7 +41,8 @@ TITLES = {
     "deviation": "How uncertain the function is (one standard deviation)",
 }
 # shown in words by the step's name or note already
-SAID = frozenset({"symbol", "label", "component", "read"})
+SAID = frozenset({"symbol", "label", "component", "read", "masked", "placed"})
+GAP = "▢"
 
 Frame = tuple[str, str]
 
@@ -59,7 +60,7 @@ def frames(steps: Iterable[Step], modality: Modality) -> list[Frame]:
 
 
 def _tokens(step: Step, modality: Modality) -> str:
-    body = texts([_text(modality, step.x)], limit=4000) if step.x is not None else ""
+    body = texts([_with_gaps(modality, step.x, step.data.get("masked"))], limit=4000) if step.x is not None else ""
     form = modality.form
     assert isinstance(form, Tokens)
     drawn = step.data.get("symbol")
@@ -95,6 +96,23 @@ def _behind(symbol: str, state: int) -> str:
     return f"<code>{escape(symbol)}</code><sub>{state}</sub>"
 
 
+def _with_gaps(modality: Modality, x: Tensor, masked: Tensor | None) -> str:
+    """The text, with a box for each symbol that is still masked."""
+    if masked is None or not masked.any():
+        return _text(modality, x)
+    between = " " if getattr(modality.settings, "tokenizer", "") == "word" else ""
+    runs: list[str] = []
+    start, count = 0, x.shape[1]
+    while start < count:
+        stop = start + 1
+        while stop < count and bool(masked[stop]) == bool(masked[start]):
+            stop += 1
+        boxes = between.join(GAP for _ in range(start, stop))
+        runs.append(boxes if masked[start] else _text(modality, x[:, start:stop]))
+        start = stop
+    return between.join(runs)
+
+
 def _text(modality: Modality, x: Tensor) -> str:
     return "".join(map(str, modality.decode(x))) if x.shape[1] else ""
 
@@ -106,7 +124,7 @@ def _symbol(modality: Modality, symbol: int) -> str:
     if symbol == form.end:
         return "(end)"
     if symbol >= form.vocabulary:
-        return "(begin)"
+        return "(begin)" if symbol == form.begin else GAP
     text = _text(modality, torch.tensor([[symbol]]))
     return {" ": "␣", "\n": "⏎", "\t": "⇥"}.get(text, text) or "(end)"
 

@@ -8,6 +8,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -139,10 +140,18 @@ class Labelled(Modality):
         self._column = Column(name, "category", levels=len(self._classes))
 
     def foresee(self, others: Iterable[Collection]) -> list[str]:
-        """Make room for characters and lengths that only held-out texts have."""
-        if self.given_symbols:
-            return []
-        return self._text.foresee([Collection(list(part.prompts or ())) for part in others])
+        """Make room for classes, characters and lengths that only held-out parts have; a class so added is never told."""
+        others, found = list(others), []
+        new = sorted({str(target) for part in others for target in part.artifacts} - set(self._classes), key=_order)
+        if self._classes and new:
+            self._classes = tuple(sorted((*self._classes, *new), key=_order))
+            assert self._column is not None
+            self._column = replace(self._column, levels=len(self._classes))
+            shown = ", ".join(new[:8]) + (" …" if len(new) > 8 else "")
+            found.append(f"{len(new)} class(es) of held-out parts never occur in train ({shown}) and cannot be learned")
+        if not self.given_symbols:
+            found += self._text.foresee([Collection(list(part.prompts or ())) for part in others])
+        return found
 
     @property
     def form(self) -> Row:

@@ -185,7 +185,7 @@ class BERT(Model):
             longest = int(real.any(dim=0).nonzero()[-1]) + 1
             tokens, real = tokens[:, :longest], real[:, :longest]
             real = None if bool(real.all()) else real
-        packing = Packing(*tokens.shape, real)
+        packing = Packing(tokens.shape[0], tokens.shape[1], real)
         x = self.symbol(packing.packed(tokens))
         if self.place is not None:
             x = x + self.place(packing.positions(tokens.device))
@@ -322,8 +322,9 @@ class BERT(Model):
 
     def _length(self, x: Tensor) -> Tensor:
         """How many symbols each item has with its end, one more than there are places for one that is cut; ``[batch]``."""
+        assert self.form.end is not None
         length = mask_after_end(x, self.form.end).sum(dim=1)
-        return torch.where((x == self.form.end).any(dim=1), length, self.form.length + 1)
+        return torch.where(x.eq(self.form.end).any(dim=1), length, self.form.length + 1)
 
     def _length_law(self) -> Tensor:
         """The probability of each length ``1 … form.length``, and of being cut before the end."""
