@@ -5,8 +5,8 @@
 little cooler, and does not run in circles.
 
 What that changes: a GPT of 0.8 million numbers had read 0.8 million characters of tinyshakespeare (1.73 nats). In six texts
-of 400 characters, 66 % of the words were words of the training part when drawn faithfully, 80 % at temperature 0.8, 88 % with
-min-p 0.1, 90 % with both, and no four words stood twice. Temperature 0 has 99 %, but the same few words over and over.
+of 400 characters, 66 % of the words were words of the training part when drawn faithfully, 80 % at temperature 0.8, 88 %
+with min-p 0.1, 90 % with both, and no four words stood twice. Temperature 0 has 99 %, but the same few words over and over.
 """
 
 from typing import Any
