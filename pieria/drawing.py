@@ -244,6 +244,7 @@ class Writer:
             return []
         if not len(self.lead):
             return ["the prompt holds no symbol; texts begin where the model begins"]
+        room(self.form, len(self.lead), self.options.length)  # says what is too long for an item
         found = []
         read = str(self.modality.decode(self.lead[None])[0])  # type: ignore[attr-defined]
         if read.split() != self.wishes.prompt.split():
@@ -275,11 +276,16 @@ def composed(
         text = modality.decode(made[:, -4 * len(mark) - 8 :].cpu())[0]
         return torch.tensor([("\n" + mark) in text])
 
-    leads = [modality.beginning(("\n" if number else "") + line + "\n") for number, line in enumerate(headings)]  # type: ignore[attr-defined]
+    stream = writer.form.end is None
+    spaced = [("\n" if number else "") + line + "\n" for number, line in enumerate(headings)]
+    leads = [writer.modality.beginning(text) for text in (spaced if stream else headings)]
     stop = next_heading if mark else None
     parts = sections(writer.model, leads, writer.options, seed, item=item, stop=stop, condition=condition)
     text = ""
     for line, part in zip(headings, parts, strict=True):
+        if not stream:  # an item that begins with its heading
+            text += ("\n\n" if text else "") + str(modality.decode(torch.cat([part.heading, part.body])[None])[0])
+            continue
         body = modality.decode(part.body[None])[0].strip("\n")
         own = body.find("\n" + mark) if mark else -1
         text += ("\n\n" if text else "") + line + "\n" + (body[:own] if own >= 0 else _whole_sentences(body)).rstrip()

@@ -360,7 +360,14 @@ class Run:
 
         Raises `UsageError` for options that the family does not have, and for an expression that no text of its can match.
         """
-        wished = {"stop": stop, "regex": regex, "bias": bias, "beams": beams, "best_of": best_of, "style": style}
+        wished: dict[str, Any] = {
+            "stop": stop,
+            "regex": regex,
+            "bias": bias,
+            "beams": beams,
+            "best_of": best_of,
+            "style": style,
+        }
         found = self.draw(n, seed=seed, prompt=prompt, label=label, batch=batch, scored=False, **wished, **options)
         artifacts = [drawing.artifact for drawing in found]
         if out is not None:

@@ -85,7 +85,7 @@ def sample(
     options.update({name: value for name, value in given.items() if value is not None})
     if logprobs and not json:
         raise UsageError("--logprobs without --json", "both", "Add --json: a number a symbol is nothing to read in a text")
-    wished = {
+    wished: dict[str, Any] = {
         "prompt": prompt,
         "stop": stop or (),
         "regex": grammar,
@@ -93,11 +93,11 @@ def sample(
         "beams": beams,
         "best_of": best_of,
     }
-    loaded = pieria.load(run, device=device)
-    say(*loaded.remarks(style=style, **wished, **options))
     single = any(value for value in wished.values() if value != 1) or label is not None or logprobs
     if outline is not None and single:
         raise UsageError("--outline with a wish about single texts", "--length, --style and the options of drawing")
+    loaded = pieria.load(run, device=device)
+    say(*loaded.remarks(style=style, **wished, **options))
     if dry_run:
         say(f"would draw {n} items from {run} with {options or 'its default options'} and seed {seed}")
         return

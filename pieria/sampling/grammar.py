@@ -39,8 +39,12 @@ class Regex:
     def __init__(
         self, pattern: str, spelled: Sequence[bytes], form: Tokens, *, between: str = "", length: int | None = None
     ) -> None:
-        from llguidance import LLTokenizer, TokenizerWrapper
-
+        try:
+            from llguidance import LLTokenizer, TokenizerWrapper
+        except ImportError:
+            raise UsageError(
+                "a regular expression, without the library that follows it", "llguidance", "pip install 'pieria[text]'"
+            ) from None
         self.pattern, self.vocabulary, self.end = pattern, form.vocabulary, form.end
         pieces = [piece + between.encode() if piece else piece for piece in spelled]
         if between:  # a line break stands without a space around it, so an expression of words is of one line

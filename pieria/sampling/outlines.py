@@ -8,7 +8,7 @@ Two guards look at the whole text, beyond the window: repeated runs cost more wi
 and a section ends where a run has come back that is ``COPIED`` times as long as what may.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,6 @@ from pieria.sampling.decoding import Decoding, PredictsTokens, Stop, drawn, toke
 from pieria.sampling.rules import Following, NoRepeat, Repeats
 
 COPIED = 3
-Noises = Callable[[int], ItemNoise]  # of each piece of a section
 REPEATABLE = 24  # the longest run that may come back for nothing, where the options do not say
 
 
@@ -66,14 +65,10 @@ def sections(
     found: list[Section] = []
     for number, heading in enumerate(headings):
         part = _Part(model, form, options, heading, whole, stop, condition)
-        body, looped = part.write(lambda piece, at=number: ItemNoise(_seed(seed, at, piece), 1, first=item))
+        body, looped = part.write(seed, number, item)
         found.append(Section(heading, body, looped))
         whole = torch.cat([whole, heading, body])
     return found
-
-
-def _seed(seed: int, section: int, piece: int) -> int:
-    return seed if section == piece == 0 else key_of("outline", seed, section, piece)
 
 
 class _Part:
@@ -102,7 +97,7 @@ class _Part:
                 f"a heading of {len(heading)} symbols", f"less than the {form.length} of an item", "Shorten the heading"
             )
 
-    def write(self, noise: Noises) -> tuple[Tensor, bool]:
+    def write(self, seed: int, number: int, item: int) -> tuple[Tensor, bool]:
         piece = 0
         while len(self.body) < self.most:
             room = self.most - len(self.body)
@@ -112,7 +107,7 @@ class _Part:
                 self.model,
                 1,
                 self.options.changed(length=size),
-                noise(piece),
+                ItemNoise(seed if number == piece == 0 else key_of("outline", seed, number, piece), 1, first=item),
                 prompt=self._read(size),
                 condition=self.condition,
                 stop=self._over if self.stop is not None else None,

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pieria import registry
 from pieria.errors import UsageError, unknown
 from pieria.models.contract import Model
-from pieria.testing.abilities import check_fills, check_latent, check_options, check_streams, check_symbols
+from pieria.testing.abilities import check_cached, check_fills, check_latent, check_options, check_streams, check_symbols
 from pieria.testing.cases import CASES, Case, case
 from pieria.testing.checks import (
     check_described,
@@ -59,6 +59,7 @@ CHECKS: dict[str, Check] = {
     "moves": check_moves,
     "symbols": check_symbols,
     "streams": check_streams,
+    "cached": check_cached,
     "options": check_options,
     "latent": check_latent,
     "fills": check_fills,

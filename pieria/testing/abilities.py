@@ -1,16 +1,20 @@
 """What abilities promise: scoring symbols, streaming, options of drawing, a latent space, filling."""
 
 import copy
+import math
 
 import torch
 from torch import Tensor
 
 from pieria.data.batch import Batch, check, mask_after_end
 from pieria.forms import Tokens
-from pieria.models.contract import Decodes, Encodes, Fills, Predicts, ScoresSymbols
+from pieria.models.contract import Decodes, Encodes, Fills, Predicts, ScoresSymbols, device_of
 from pieria.noise import ItemNoise
+from pieria.sampling.states import reordered
 from pieria.testing.subject import Subject
 from pieria.testing.verdicts import alike, expect, same, skip
+
+PREFIXES = 7  # random beginnings that are read both ways
 
 
 def check_symbols(subject: Subject) -> None:
@@ -67,6 +71,60 @@ def check_streams(subject: Subject) -> None:
         scored = model.symbol_log_prob(Batch(x, condition=labels, mask=mask)).double()
         said = whole[:, :-1].gather(-1, x[..., None])[..., 0] * mask
         alike(scored, said, "symbol_log_prob, against the odds before each symbol")
+
+
+def check_cached(subject: Subject) -> None:
+    """Step by step over random prefixes, in pieces of any size, the logits are those of reading all at once.
+
+    Within 1e-5 of the largest logit as it is, 1e-10 in float64; also after the items were reordered, as in a beam search.
+    """
+    model = subject.model
+    if not isinstance(model, Predicts):
+        skip("it does not stream")
+    labels = subject.condition(ItemNoise(0, PREFIXES))
+    for most, asked in ((1e-5, model), (1e-10, copy.deepcopy(model).double())):
+        gap = cached_gap(asked, labels)
+        expect(gap <= most, f"a gap of {gap:.2g} of the largest logit", f"at most {most:g}")
+
+
+def cached_gap(model: Predicts, condition: Tensor | None = None, *, prefixes: int = PREFIXES, seed: int = 0) -> float:
+    """The largest difference between logits read step by step and at once, as a share of the largest logit.
+
+    Over ``prefixes`` random ones (``condition`` one a row), twice as long as the form for streams, so that windows fill and
+    move; read in random pieces, and once with the rows in another order.
+    """
+    form = model.form  # type: ignore[attr-defined]
+    assert isinstance(form, Tokens)
+    draw = torch.Generator().manual_seed(seed)
+    symbols = torch.tensor([symbol for symbol in range(form.vocabulary) if symbol != form.end])
+    time = 2 * form.length + 1 if form.end is None else form.length
+    x = symbols[torch.randint(len(symbols), (prefixes, time - 1), generator=draw)]
+    read = torch.cat([torch.full((prefixes, 1), form.begin), x], dim=1).to(device_of(model))  # type: ignore[arg-type]
+    rows = torch.randint(prefixes, (prefixes,), generator=draw).to(read.device)
+    with torch.no_grad():
+        whole = model.logits(read, condition)
+        state, place, apart = model.start(prefixes, condition), 0, 0.0
+        turn = time // 2
+        while place < time:
+            size = int(torch.randint(1, 4, (1,), generator=draw)) if place else 1
+            size = min(size, (turn if place < turn else time) - place)
+            logits, state = model.step(read[:, place : place + size], state)
+            place += size
+            apart = max(apart, _apart(logits, whole[:, place - 1]))
+            if place == turn:
+                state = reordered(model, state, rows)
+                if condition is not None and len(condition) == prefixes:
+                    condition = condition[rows]
+                read, whole = read[rows], model.logits(read[rows], condition)
+        finite = whole[torch.isfinite(whole)]
+        return apart / float(finite.abs().max())
+
+
+def _apart(got: Tensor, wanted: Tensor) -> float:
+    never = torch.isneginf(wanted)
+    if not torch.equal(torch.isneginf(got), never):
+        return math.inf
+    return float((got.double() - wanted.double()).masked_fill(never, 0).abs().max())
 
 
 def check_options(subject: Subject) -> None:
