@@ -83,15 +83,19 @@ def measure(gate: bool) -> Outcome:
         return DRAWN / (time.perf_counter() - start), made[0, begun.shape[1] :].tolist()
 
     same = ours()[1] == peer()[1]
-    limits, rates, shares, peers, peer_shares = [], [], [], [], []
+    limits: list[float] = []
+    rates: list[float] = []
+    shares: list[float] = []
+    peers: list[float] = []
+    peer_shares: list[float] = []
     before = bandwidth(block, vector) / needed
     for _ in range(3 if gate else 7):
-        for side, found, share in ((ours, rates, shares), (peer, peers, peer_shares)):
+        for side, found, parts in ((ours, rates, shares), (peer, peers, peer_shares)):
             rate = side()[0]
             after = bandwidth(block, vector) / needed
             limits.append((before + after) / 2)
             found.append(rate)
-            share.append(rate / limits[-1])
+            parts.append(rate / limits[-1])
             before = after
     share = round(median(shares), 3)
     measured = {

@@ -16,6 +16,7 @@ import torch
 
 import pieria
 from benchmarks import Outcome
+from pieria.models.bert import BERT
 from pieria.models.gpt import GPT
 
 LENGTH, DRAWN = 128, 64
@@ -107,6 +108,7 @@ def gaps(kind: str, folder: Path, **changes: Any) -> dict[str, Any]:
     if kind == "Bert":
         x[:, 0] = 2
         wanted = theirs(x, output_hidden_states=True)
+        assert isinstance(run.model, BERT)
         found = run.model.hidden(x[:, 1:])
         back = float((again(x).logits - wanted.logits).abs().max())
         masked = torch.ones_like(x[:, 1:], dtype=torch.bool)

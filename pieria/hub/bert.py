@@ -91,7 +91,9 @@ def state(found: Checkpoint, model: BERT, tokens: dict[str, Any], findings: list
     if HEAD[0] in found:
         taken |= _both(found, "head.transform", "cls.predictions.transform.dense", (width, width))
         taken |= _both(found, "head.norm", "cls.predictions.transform.LayerNorm", (width,))
-        taken["head.bias"] = found.take(HEAD[0], (rows,))
+        # transformers ties the bias as it ties the vectors, and reads the decoder's where it does not
+        own = not model.settings.tied and HEAD[2] in found
+        taken["head.bias"] = found.take(HEAD[2] if own else HEAD[0], (rows,))
         if not model.settings.tied:
             taken["head.odds.weight"] = found.take(HEAD[1], (rows, width))
     else:

@@ -175,7 +175,14 @@ def from_checkpoint(path: Path, wishes: Wishes, name: str, where: str) -> Brough
     _known(config)
     found = reading.Checkpoint(path)
     architecture = KNOWN[found.architecture]
-    settings = architecture.settings(config)
+    try:
+        settings = architecture.settings(config)
+    except UsageError as error:  # what our settings say of values that no user gave
+        raise DataError(
+            f"{path / reading.CONFIG} describes no network ({error.got.rpartition(': ')[2]})",
+            "sizes that fit together",
+            "Fetch it again",
+        ) from None
     rows = reading.number(config, "vocab_size")
     symbols = tokenizer.read(path, rows, config, architecture.ROLES)
     findings = []

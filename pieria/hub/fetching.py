@@ -17,7 +17,7 @@ class Fetched:
     """Where a checkpoint lies now, which commit it is, and the licence that the hub states."""
 
     path: Path
-    revision: str | None
+    revision: str
     licence: str | None
 
 
@@ -44,8 +44,7 @@ def fetch(name: str, revision: str | None = None, *, check: Callable[[Mapping[st
         if not constants.HF_HUB_OFFLINE:
             about = HfApi().model_info(name, revision=revision)
             files = [file.rfilename for file in about.siblings or []]
-            licence = (about.card_data or {}).get("license")
-            revision = about.sha or revision
+            licence = about.card_data.get("license") if about.card_data else None
         first = Path(snapshot_download(name, revision=revision, allow_patterns=ABOUT, ignore_patterns=["*/*"]))
         config = reading.json_of(first / reading.CONFIG)
         check(config)
@@ -64,4 +63,5 @@ def fetch(name: str, revision: str | None = None, *, check: Callable[[Mapping[st
             "a path, or the id of a model that you may read",
             "Check the name and the connection; 'hf auth login' for a model that asks for consent",
         ) from None
-    return Fetched(path, revision, licence if isinstance(licence, str) else None)
+    # a snapshot's folder is called by its commit
+    return Fetched(path, path.name, licence if isinstance(licence, str) else None)

@@ -122,6 +122,7 @@ def written(state: dict[str, Any], form: Tokens, roles: dict[str, str], shared: 
     import tokenizers
 
     imported = state["kind"] == "imported"
+    tokenizer: Any
     numbers: dict[str, int | None]
     if imported:
         tokenizer, about = tokenizers.Tokenizer.from_str(json.dumps(state["tokenizer"])), dict(state["config"])
