@@ -27,8 +27,10 @@ MISSING = "BLEU, chrF and ROUGE were not taken: sacrebleu and rouge-score are mi
 
 def figures(model: Model, dataset: "Dataset", held: Examples, split: str) -> tuple[list[Figure], list[str]]:
     """BLEU, chrF and ROUGE of the most probable symbols (greedy) for the prompts of a split, and what they mean in words."""
+    if not isinstance(model.condition, Tokens) or not isinstance(model, Predicts):
+        return [], []
     collection = dataset.parts[split]
-    if not isinstance(model.condition, Tokens) or not isinstance(model, Predicts) or collection.prompts is None:
+    if collection.prompts is None:
         return [], []
     if importlib.util.find_spec("sacrebleu") is None or importlib.util.find_spec("rouge_score") is None:
         return [], [MISSING]

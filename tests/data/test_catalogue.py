@@ -12,7 +12,7 @@ from pieria.errors import DataError, UsageError
 from tests.data.mirror import from_mirror, mirror, needs_mirror, own_cache  # noqa: F401
 
 EMBEDDED = [name for name, entry in catalogue.entries().items() if entry.embedded]
-FETCHED = [name for name, entry in catalogue.entries().items() if not entry.embedded]
+FETCHED = [name for name, entry in catalogue.entries().items() if not entry.embedded and not entry.made_of]
 
 
 def test_listing_needs_no_torch_and_no_data():
@@ -32,9 +32,22 @@ def test_every_entry_says_what_a_user_must_know(name):
     assert entry.source
     assert entry.items
     assert entry.read or entry.parts
-    assert entry.embedded or entry.files
+    assert entry.embedded or entry.files or entry.made_of in catalogue.entries()
+    assert set(entry.to) in (set(), set(entry.parts))
     assert set(entry.parts) <= {"train", "validation", "test"}
     assert all(len(file.sha256) == 64 for file in entry.files)
+
+
+@needs_mirror
+def test_a_set_made_of_another_is_made_once(from_mirror):  # noqa: F811
+    folder = catalogue.find("wikitext-headings").fetch()
+    stamp = (folder / "train.jsonl").stat().st_mtime_ns
+    assert catalogue.find("wikitext-headings").fetch() == folder
+    assert (folder / "train.jsonl").stat().st_mtime_ns == stamp
+    records = [json.loads(line) for line in (folder / "validation.jsonl").read_text().splitlines()]
+    assert all(set(record) == {"prompt", "completion"} for record in records)
+    assert records[1]["completion"] == "Description"
+    assert records[1]["prompt"].startswith("Homarus gammarus is a large")
 
 
 def test_unknown_names_get_the_nearest():
