@@ -17,9 +17,9 @@ from pieria.data.batch import Batch, mask_after_end
 from pieria.data.examples import ItemExamples
 from pieria.forms import Tokens
 from pieria.modalities.opening import open_data
-from pieria.models.bert import BERT, BERTSettings
+from pieria.models.bert import BERT
 from pieria.models.contract import Model
-from pieria.models.gpt import GPT, GPTSettings
+from pieria.models.gpt import GPT
 from pieria.models.ngram import Ngram, NgramSettings
 from pieria.noise import ItemNoise, seeded
 from pieria.training.loop import learn
@@ -53,9 +53,9 @@ def measure(gate: bool) -> Outcome:
     known = {tuple(row) for row in train.x.tolist()}
     measured: dict[str, Any] = {"nats a symbol, held-out names": round(nats(judge, test.x, form), 4)}
     drawn: dict[str, Tensor] = {}
-    for family, settings in ((GPT, GPTSettings), (BERT, BERTSettings)):
+    for family in (GPT, BERT):
         with seeded(0, "weights"):
-            model: Model = family(settings.of(NETWORK), form)
+            model: Model = family(family.Settings.of(NETWORK), form)
         plan = Plan.layered(
             family.training_defaults,
             {"steps": GATE_STEPS if gate else STEPS, "batch": 64, "rate": 2e-3, "device": "cpu", "evaluate_every": 0},

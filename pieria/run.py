@@ -447,7 +447,7 @@ class Run:
         from pieria.drawing import composed, styled
 
         chosen = self.model.Sampling.of(styled(style, options, self.model.Sampling))
-        condition = self._condition(n, None)
+        condition = self._condition(n, None, None)
         with torch.inference_mode():
             return [
                 composed(

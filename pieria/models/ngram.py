@@ -307,9 +307,8 @@ class Ngram(Model):
         ]
 
     def _keep(self, orders: Sequence[Grams] | Sequence[Stated]) -> None:
-        here: Grams | Stated
         for length, here in enumerate(orders, start=1):
-            for field in fields(here):
+            for field in fields(here):  # type: ignore[arg-type]  # both are dataclasses
                 setattr(self, f"{field.name}_{length}", torch.from_numpy(getattr(here, field.name)))
         self._tables = None
 

@@ -330,7 +330,7 @@ def trace_symbols(
 
 
 @contextmanager
-def at_rest(model: object, one_thread: bool) -> Iterator[None]:
+def at_rest(model: object, one_thread: bool = False) -> Iterator[None]:
     """The model in evaluation mode (no dropout), with one thread if so wished; afterwards as it was."""
     threads = torch.get_num_threads()
     if one_thread:
