@@ -53,7 +53,8 @@ def measure(gate: bool) -> Outcome:
     known = {tuple(row) for row in train.x.tolist()}
     measured: dict[str, Any] = {"nats a symbol, held-out names": round(nats(judge, test.x, form), 4)}
     drawn: dict[str, Tensor] = {}
-    for family in (GPT, BERT):
+    families: tuple[type[Model], ...] = (GPT, BERT)
+    for family in families:
         with seeded(0, "weights"):
             model: Model = family(family.Settings.of(NETWORK), form)
         plan = Plan.layered(
