@@ -19,6 +19,7 @@ RUNS = {
     "gan": "digits",
     "gp": "mauna-loa-co2",
     "gpt": "python-manual",
+    "rnn": "python-manual",
 }
 SECONDS = 20
 
