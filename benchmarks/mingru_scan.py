@@ -3,7 +3,7 @@
 Protocol: one cell (gates by one matrix product for all steps on both sides, then h_t = (1 - z_t) h_{t-1} + z_t v_t), forward
 and backward in float32, on two threads of the processor, or on the GPU where there is one. The loop takes its steps from
 ``unbind`` and makes each by one ``torch.lerp``, as fast as autograd can be looped over; both give the same states and
-gradients to 1e-5. The sides run in turns, five pairs: the median of the ratios, with the least and the largest. Beside them
+gradients to 1e-5. Sides run in turns, five pairs: the median of the ratios, with the least and the largest. Beside them
 torch's own fused GRU of the same size. Goals: 4 times at 512 steps and 20 times at 4,096 on the processor (batch 1, width
 64); 20 and 100 times on a GPU (batch 16, width 256).
 """

@@ -1,8 +1,8 @@
 """LSTM and minGRU after sixty minutes each on two cores on tinyshakespeare.
 
 Protocol: characters, first 90 % and last 10 %. Each network learns from all of the first part for its time, read in order
-with the state going on from window to window; settings were chosen on validation, the end of that part. Every symbol of the
-last 10 % is scored once, after at least 512 symbols of what stood before it (the first ones after what there is). Goals:
+with the state going on from window to window; settings were chosen on validation, the end of that part. Every symbol of
+the last 10 % is scored once, after at least 512 symbols of what stood before it (the first ones after what there is). Goals:
 LSTM 1.52, minGRU 1.56 nats a character (an n-gram alone: 1.517).
 """
 

@@ -27,6 +27,7 @@ RUNS = {
     "gpt": "python-manual",
     "transformer": "multi30k",
     "bert": "names",
+    "rnn": "python-manual",
 }
 SECONDS = 20
 
