@@ -283,7 +283,7 @@ def _settings(name: str, path: Path) -> tuple[Setting, ...]:
                     path,
                 )
             )
-    return tuple(found)
+    return tuple({setting.name: setting for setting in found}.values())  # one that is declared anew keeps its place
 
 
 def _phases(body: ast.FunctionDef | None, methods: dict[str, ast.FunctionDef]) -> tuple[Phase, ...]:
