@@ -16,9 +16,10 @@ from pieria.layers.decoder import Layer
 
 Map = Callable[[Tensor], Tensor]
 
-# From so many multiply-adds on, packing the weights for oneDNN pays, if there is more than one item; and from so many rows
-# on oneDNN is quicker without that. Measured on an EPYC, where torch's own float32 products are slow.
-PACKED, ROWS = 2**19, 8
+# From so many multiply-adds on, packing the weights for oneDNN pays, if there is more than one item; from so many rows on
+# oneDNN is quicker without that, and so it is at any where the weights are so many that they come from memory. Measured on
+# an EPYC, where torch's own float32 products are slow.
+PACKED, ROWS, MANY = 2**19, 8, 2**20
 
 
 def product(weight: Tensor, bias: Tensor | None, items: int) -> Map:
@@ -34,8 +35,10 @@ def product(weight: Tensor, bias: Tensor | None, items: int) -> Map:
         weight = torch.ops.mkldnn._reorder_linear_weight(weight, items)
         return lambda x: multiply(x, weight, bias, "none", [], "")
 
+    few = ROWS if weight.numel() < MANY else 1
+
     def either(x: Tensor) -> Tensor:
-        if x.shape[0] >= ROWS:
+        if x.shape[0] >= few:
             return multiply(x, weight, bias, "none", [], "")
         return torch.mm(x, turned) if bias is None else torch.addmm(bias, x, turned)
 
@@ -179,6 +182,11 @@ class Single(Reader):
         return torch.addmm(x if leave_bias is None else x + leave_bias, inner, leave, alpha=self.factor)
 
 
+def small(layer: Layer) -> bool:
+    """Whether calling costs more than computing at one row."""
+    return layer.think.enter.weight.numel() < MANY
+
+
 @dataclass
 class Cache:
     """What a decoder keeps: keys and values of every place read, in tensors as large as the window from the start.
@@ -192,7 +200,7 @@ class Cache:
         used: how many places of the window are filled.
     """
 
-    readers: list[Single] | list[Reader]
+    readers: list[Reader]
     keys: Tensor
     values: Tensor
     label: Tensor | None = None
@@ -202,7 +210,7 @@ class Cache:
     @classmethod
     def empty(cls, layers: Iterable[Layer], items: int, places: int, label: Tensor | None = None) -> "Cache":
         """Nothing read yet, for so many items and places."""
-        readers = [(Single if items == 1 else Reader)(layer, items) for layer in layers]
+        readers: list[Reader] = [(Single if items == 1 and small(layer) else Reader)(layer, items) for layer in layers]
         look = readers[0].look
         shape = (len(readers), items, look.key_heads, places, look.size)
         new = look.project.weight.new_empty
@@ -230,7 +238,7 @@ class Cache:
         first, stop = self.used, self.used + k
         self.symbols.append(tokens)
         self.used = stop
-        if n == k == 1:
+        if n == k == 1 and isinstance(self.readers[0], Single):
             return self._one(x[0], first, table)
         rows = None if table is None else table[:, first:stop]
         for reader, keys, values in zip(self.readers, self.keys.unbind(0), self.values.unbind(0), strict=True):

@@ -10,7 +10,7 @@ from scipy import stats
 from pieria.data.batch import Batch, mask_after_end
 from pieria.errors import FormError, UsageError
 from pieria.forms import Grid, Label, Tokens
-from pieria.layers.reading import PACKED
+from pieria.layers.reading import MANY, PACKED
 from pieria.models import weights
 from pieria.models.contract import Explains, Predicts, Scores, ScoresSymbols, Trains, abilities
 from pieria.models.gpt import GPT, GPTSettings
@@ -73,6 +73,17 @@ def test_packed_products_decode_alike(variant):
     tokens = torch.randint(0, 12, (items, 20), generator=torch.Generator().manual_seed(7))
     with torch.no_grad():
         expected, state = model.logits(tokens), model.start(items)
+        for place in range(20):
+            logits, state = model.step(tokens[:, place : place + 1], state)
+            assert float((logits - expected[:, place]).abs().max()) <= 1e-5 * float(expected.abs().max())
+
+
+def test_one_item_of_a_large_model_decodes_alike():
+    model = build(Tokens(11, 12), spread=0.02, layers=1, width=512, bias=True)
+    assert model.layers[0].think.enter.weight.numel() >= MANY
+    tokens = torch.randint(0, 11, (1, 20), generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        expected, state = model.logits(tokens), model.start(1)
         for place in range(20):
             logits, state = model.step(tokens[:, place : place + 1], state)
             assert float((logits - expected[:, place]).abs().max()) <= 1e-5 * float(expected.abs().max())
