@@ -306,8 +306,7 @@ class Ngram(Model):
             for length in range(1, self.order + 1)
         ]
 
-    def _keep(self, orders: Sequence[Grams] | Sequence[Stated]) -> None:
-        here: Grams | Stated
+    def _keep(self, orders: Sequence[Grams | Stated]) -> None:
         for length, here in enumerate(orders, start=1):
             for field in fields(here):
                 setattr(self, f"{field.name}_{length}", torch.from_numpy(getattr(here, field.name)))
