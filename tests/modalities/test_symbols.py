@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pieria.errors import DataError
-from pieria.modalities.symbols import TOKENISATIONS, BytePairs, Bytes, Characters, Words, characters_in
+from pieria.modalities.symbols import TOKENISATIONS, BytePairs, Bytes, Characters, Imported, Words, characters_in
 
 CORPUS = "The cat sat on the mat.\n\nDie Kätzchen saßen — auf 3 Matten! 日本 😀\n" * 5
 anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
@@ -88,10 +88,40 @@ def test_an_unknown_character_is_named_with_its_line():
 def test_every_tokenisation_is_restored_from_json(pairs):
     import json
 
-    learned = [Characters.learn([CORPUS], True), Bytes(), Words.learn([CORPUS], 5, unknown=True), pairs]
+    named = {"config": {}, "size": pairs.size + 3, "begin": None, "end": 1, "mask": None}
+    imported = Imported({"tokenizer": pairs.state()["tokenizer"], **named})
+    learned = [Characters.learn([CORPUS], True), Bytes(), Words.learn([CORPUS], 5, unknown=True), pairs, imported]
     assert {symbols.kind for symbols in learned} == set(TOKENISATIONS)
     for symbols in learned:
         again = TOKENISATIONS[symbols.kind].restore(json.loads(json.dumps(symbols.state())))
         assert np.array_equal(again.encode(CORPUS), symbols.encode(CORPUS))
         assert again.size == symbols.size == len(symbols.strings())
         assert again.state() == symbols.state()
+
+
+def test_an_imported_tokenizer_counts_characters_as_it_spells_them(pairs):
+    def imported(tokenizer, **more):
+        import json
+
+        state = {"tokenizer": json.loads(tokenizer.to_str()), "config": {}, "begin": None, "end": None, "mask": None}
+        return Imported({**state, "size": tokenizer.get_vocab_size(), **more})
+
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    said = {"config": {}, "size": pairs.size + 1, "begin": None, "end": 7, "mask": None}
+    levels = Imported({"tokenizer": pairs.state()["tokenizer"], **said})
+    assert (levels.size, levels.end) == (pairs.size + 1, 7)
+    assert levels.decode(levels.encode("naïve\n\n x")) == "naïve\n\n x"
+    assert levels.characters(levels.encode("naïve\n\n x")) == 9
+    pieces = Tokenizer(models.WordPiece({"[UNK]": 0, "play": 1, "##ing": 2}, unk_token="[UNK]"))
+    pieces.pre_tokenizer, pieces.decoder = pre_tokenizers.Whitespace(), decoders.WordPiece()
+    words = imported(pieces)
+    assert words.decode(words.encode("playing")) == "playing"
+    assert words.characters(words.encode("playing")) == 7
+    vocabulary = {"\u2581": 0, "a": 1, "\u2581a": 2, "<0xC3>": 3, "<0xA9>": 4}
+    spaced = Tokenizer(models.BPE(vocabulary, [("\u2581", "a")], byte_fallback=True))
+    spaced.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    spaced.add_special_tokens([AddedToken("</s>", special=True)])
+    symbols = imported(spaced)
+    assert symbols.strings()[:3] == [" ", "a", " a"]
+    assert symbols.characters(symbols.encode("a a\u00e9</s>")) == 4
