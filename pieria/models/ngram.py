@@ -306,13 +306,9 @@ class Ngram(Model):
             for length in range(1, self.order + 1)
         ]
 
-<<<<<<< HEAD
-    def _keep(self, orders: Sequence[Grams] | Sequence[Stated]) -> None:
-=======
     def _keep(self, orders: Sequence[Grams | Stated]) -> None:
->>>>>>> hub
         for length, here in enumerate(orders, start=1):
-            for field in fields(here):  # type: ignore[arg-type]  # both are dataclasses
+            for field in fields(here):
                 setattr(self, f"{field.name}_{length}", torch.from_numpy(getattr(here, field.name)))
         self._tables = None
 
