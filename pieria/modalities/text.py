@@ -43,7 +43,6 @@ class TextSettings(AnySettings):
     lowercase: bool = Field(False, description="make all letters small")
     unknown: Literal["auto", "yes", "no"] = Field("auto", description="reserve a symbol for what was not seen in training")
     encoding: str = Field("utf-8", description="how the characters are stored in the file")
-    template: str = Field("", description="the chat template of an imported model: Jinja")
 
 
 class Text(Modality):
