@@ -50,6 +50,7 @@ def chat(
     echo "A table for two, please." | pieria chat runs/0001-gpt-chats
     """
     import pieria
+    from pieria.chatting import talker
 
     options: dict[str, Any] = dict(pairs(set_))
     given = {
@@ -66,7 +67,7 @@ def chat(
     loaded.chat_stream("", seed=seed, stop=stop or (), **options)
     begins = [] if system is None else [{"role": "system", "content": system}]
     messages: list[dict[str, str]] = list(begins)
-    if loaded.modality.name != "chat" and not getattr(loaded.modality.settings, "template", ""):
+    if talker(loaded.model, loaded.modality).template.lines:
         say("This run learned no conversations: it is given plain lines 'user: …' and 'assistant: …', and answers a line.")
     people = sys.stdin.isatty() and not json
     if people:

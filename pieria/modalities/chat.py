@@ -127,9 +127,9 @@ class Chat(Modality):
         form, symbols = text.form, text.symbols
         made = cls(ChatSettings(lowercase=text.settings.lowercase, encoding=text.settings.encoding))
         made._symbols, made._form = symbols, form
-        if text.settings.template:
+        if symbols.template:
             made._specials = dict(symbols.specials)
-            made._template = Template(text.settings.template, tuple(symbols.specials), symbols.bos, symbols.eos)
+            made._template = Template(symbols.template, tuple(symbols.specials), symbols.bos, symbols.eos)
         else:
             made._template = Template(PLAIN, (), "", "")
         return made
@@ -290,10 +290,7 @@ class Chat(Modality):
 
         What stands before any role is the assistant's.
         """
-        rows = []
-        for row in x.detach().cpu().numpy():
-            ended = row == self.form.end if self.form.end is not None else np.zeros(len(row), dtype=bool)
-            rows.append(row[: int(np.argmax(ended))] if ended.any() else row)
+        rows = [self._real(row) for row in x.detach().cpu().numpy()]
         if self._template.source == OWN:
             return [self._turns(row) for row in rows]
         names = {symbol: special for special, symbol in self._specials.items()}
@@ -303,6 +300,16 @@ class Chat(Modality):
             parts = [self.symbols.decode(row[a + 1 : b]) for a, b in zip([-1, *cuts], [*cuts, len(row)], strict=True)]
             texts.append("".join(f"{part}{names.get(int(row[cut]), '')}" for part, cut in zip(parts, cuts)) + parts[-1])
         return [_lines(text) for text in texts] if self._template.lines else texts
+
+    def _real(self, row: np.ndarray) -> np.ndarray:
+        """A row without its padding."""
+        ended = np.flatnonzero(row == -1 if self.form.end is None else row == self.form.end)
+        if not len(ended):
+            return row
+        if self.form.end in self._specials.values():  # of an imported model, whose turns may end as its texts do
+            others = np.flatnonzero(row != self.form.end)
+            return row[: int(others[-1]) + 2] if len(others) else row[:1]
+        return row[: int(ended[0])]
 
     def _turns(self, row: np.ndarray) -> Conversation:
         roles = {self._specials[f"<|{role}|>"]: role for role in ROLES}
@@ -349,7 +356,7 @@ class Chat(Modality):
             "end": form.end,
             "template": {"source": template.source, "bos": template.bos, "eos": template.eos},
             "specials": self._specials,
-            **symbols.state(),
+            "symbols": symbols.state(),
         }
 
     @classmethod
@@ -357,7 +364,7 @@ class Chat(Modality):
         """The modality that `state` was taken from."""
         assert isinstance(settings, ChatSettings)
         made = cls(settings)
-        made._symbols = TOKENISATIONS[state["kind"]].restore(state)
+        made._symbols = TOKENISATIONS[state["kind"]].restore(state["symbols"])
         made._form = Tokens(state["vocabulary"], state["length"], state["end"])
         made._specials = dict(state["specials"])
         said = state["template"]

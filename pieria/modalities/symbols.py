@@ -29,12 +29,14 @@ class Tokenisation(ABC):
         specials: strings that stand for one symbol each where a chat template writes them, as imported tokenisers have
             them; ``encode`` never makes these symbols out of a text.
         bos, eos: those that begin and end a text.
+        template: the chat template that came with them, or "".
     """
 
     kind: ClassVar[Kind]
     specials: Mapping[str, int] = MappingProxyType({})
     bos: str = ""
     eos: str = ""
+    template: str = ""
 
     @property
     def end(self) -> int | None:

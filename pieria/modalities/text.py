@@ -51,7 +51,6 @@ class TextSettings(AnySettings):
         0, ge=0, description="symbols of a prompt that are kept apart; 0 chooses: the longest prompt up to 512"
     )
     encoding: str = Field("utf-8", description="how the characters are stored in the file")
-    template: str = Field("", description="the chat template of an imported model: Jinja")
 
 
 class Text(Modality):

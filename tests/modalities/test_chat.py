@@ -9,6 +9,7 @@ import torch
 
 from pieria.data.examples import Examples
 from pieria.errors import DataError, FormError, UsageError
+from pieria.forms import Tokens
 from pieria.modalities import finding
 from pieria.modalities.chat import Chat
 from pieria.modalities.contract import Collection
@@ -198,19 +199,26 @@ def test_beside_text_conversations_are_plain_lines(tmp_path, tokenizer, items):
     assert isinstance(chat.examples(Collection([talk])), Examples)
 
 
-def test_beside_an_imported_text_its_own_template_and_specials_are_used(tmp_path):
-    source = (
+@pytest.mark.parametrize("end", [None, 8])
+def test_beside_an_imported_text_its_own_template_and_specials_are_used(end):
+    text = Text(Text.Settings.of({"tokenizer": "byte"}))
+    text.learn(Collection(["abc"], stream=True))
+    text.symbols.specials = {"<|im_start|>": 7, "<|im_end|>": 8}
+    text.symbols.template = (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
-    text = Text(Text.Settings.of({"tokenizer": "byte", "template": source}))
-    text.learn(Collection(["abc"], stream=True))
-    text.symbols.specials = {"<|im_start|>": 7, "<|im_end|>": 8}
+    text._form = Tokens(256, 64, end)  # whose texts may end as its turns do
     chat = Chat.beside(text)
-    symbols, mask = chat.symbols_of(conversation_of([("user", "<|im_end|>"), ("assistant", "b")]))
+    talk = conversation_of([("user", "<|im_end|>"), ("assistant", "b")])
+    symbols, mask = chat.symbols_of(talk)
     assert (symbols == 7).sum() == 2
     assert (symbols == 8).sum() == 2
     assert symbols[mask].tolist() == [ord("b"), 8]
+    batch = chat.examples(Collection([talk])).batch([0])
+    assert batch.x[batch.mask].tolist() == [ord("b"), 8]
+    (shown,) = chat.decode(torch.from_numpy(symbols)[None].long())
+    assert shown == chat.template.render(talk)
 
 
 def test_files_are_written_and_read_back(tmp_path):
