@@ -6,9 +6,9 @@ rest is JSON; a family of one's own is imported from the file that its user name
 
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,9 +19,9 @@ from pieria.errors import DataError, UsageError, unknown
 from pieria.forms import Label, Tokens
 from pieria.modalities.chat import Chat
 from pieria.modalities.contract import Artifact, Collection, Modality
-from pieria.modalities.messages import ASSISTANT, Conversation, Message
 from pieria.models.contract import Hides, Model, Predicts, device_of, learned_numbers
 from pieria.noise import ItemNoise
+from pieria.texts import Texts
 from pieria.training import workspace as directory
 from pieria.training.loop import device_wanted
 from pieria.training.plan import Plan, seconds_of
@@ -29,11 +29,8 @@ from pieria.training.processes import Processes, choose_device
 from pieria.training.workspace import Workspace
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from pieria.drawing import Drawing
     from pieria.evaluation import Scorecard
-    from pieria.filling import Filled
     from pieria.modalities.opening import Dataset
     from pieria.scoring import ScoreCard
 
@@ -275,15 +272,7 @@ def import_model(
     return load(bringing.settle(brought, out=place, data=data, column=column, command=command))
 
 
-@runtime_checkable
-class Asks(Protocol):
-    """A modality whose artifacts answer to prompts."""
-
-    def prompts(self, texts: Sequence[str]) -> Tensor:
-        """The symbols of each prompt, padded with its own end."""
-
-
-class Run:
+class Run(Texts):
     """A trained model with its modality and the record of how it came to be.
 
     Attributes:
@@ -473,116 +462,6 @@ class Run:
         said = {"pieria": self.record["name"], "model": self.record["model"]["family"]}
         return self.modality.write(artifacts, Path(out), said if seed is None else {**said, "seed": str(seed)})
 
-    def translate(
-        self,
-        texts: str | Sequence[str],
-        *,
-        beams: int = 1,
-        length_penalty: float = 0.6,
-        seed: int = 0,
-        batch: int = 64,
-        **options: Any,
-    ) -> list[str]:
-        """What a model of pairs writes for each text: its translation, its summary, its answer.
-
-        Args:
-            texts: what is given; one string is one text.
-            beams: with more than one, a beam search for the most probable text; it takes as many times as long.
-            length_penalty: of a beam search; larger ones prefer longer texts.
-            seed: of the draws, where ``temperature`` is above 0.
-            batch: how many are written together.
-            options: of the family's drawing; without ``temperature`` the most probable symbol is taken at each step.
-
-        Raises `UsageError` for a model that reads no prompts, `FormError` for a text longer than it learned from.
-        """
-        from pieria.sampling.answering import answers
-        from pieria.sampling.decoding import Decoding
-
-        given = [texts] if isinstance(texts, str) else list(texts)
-        if batch < 1 or beams < 1:
-            raise UsageError(f"{batch} texts together with {beams} beams", "at least 1 of each")
-        if not isinstance(self.model.condition, Tokens) or not isinstance(self.model, Predicts):
-            raise UsageError(
-                f"{self.record['model']['family']} of {self.record['data']['name']} does not turn one text into another",
-                "a model that learned from pairs",
-                "Fit one: pieria fit PAIRS.jsonl --model transformer",
-            )
-        chosen = Decoding.of({"temperature": 0.0, **options})
-        if not given:
-            return []
-        how: dict[str, Any] = {"beams": beams, "length_penalty": length_penalty, "seed": seed, "batch": batch}
-        with torch.inference_mode():
-            made = answers(self.model, self.model.condition, self._prompts(given), chosen, **how)
-        return [str(text) for text in self.modality.decode(made)]
-
-    def _prompts(self, texts: Sequence[str]) -> Tensor:
-        if not isinstance(self.modality, Asks):
-            raise UsageError(f"a prompt for a model of {self.modality.name}", "a model of texts", "Leave it out")
-        return self.modality.prompts(texts).to(self.device)
-
-    def _replies(
-        self, prompt: str | None, n: int, seed: int, stops: Sequence[str], options: Mapping[str, Any]
-    ) -> list[Artifact]:
-        from pieria import chatting
-
-        if prompt is None:
-            raise UsageError(
-                f"no prompt for {self.path}, which learned the assistant's turns alone",
-                "what the user says",
-                f"Give --prompt, or talk to it with 'pieria chat {self.path}'",
-            )
-        chat, conversation = chatting.talker(self.model, self.modality), chatting.asked(prompt)
-        noise = ItemNoise(seed, n)
-        said = (
-            "".join(chatting.reply(self.model, chat, conversation, noise.part(i, i + 1), stop=stops, options=options))
-            for i in range(n)
-        )
-        return [Conversation((*conversation.messages, Message(ASSISTANT, words))) for words in said]
-
-    # ---- talking -----------------------------------------------------------------------------------------------------
-
-    def chat(
-        self,
-        messages: str | Iterable[Any],
-        *,
-        seed: int = 0,
-        stop: str | Sequence[str] = (),
-        told: Callable[[str], None] | None = None,
-        **options: Any,
-    ) -> str:
-        """The assistant's next turn in a conversation.
-
-        Args:
-            messages: what was said so far, ``{"role": …, "content": …}`` each, the last one of the user; or a string, which
-                the user says first.
-            seed: the same seed and the same conversation give the same reply.
-            stop: strings before which it ends.
-            told: hears, in sentences, what had to be left out of a conversation that is longer than the context.
-            options: of the family's drawing; unless said otherwise ``temperature=0.7, top_p=0.9``.
-
-        A run that learned no conversations is given plain lines ``user: …`` and ``assistant: …``, and its reply is a line.
-        Raises `UsageError` for a run that cannot be talked to, `DataError` for messages that are none.
-        """
-        return "".join(self.chat_stream(messages, seed=seed, stop=stop, told=told, **options))
-
-    def chat_stream(
-        self,
-        messages: str | Iterable[Any],
-        *,
-        seed: int = 0,
-        stop: str | Sequence[str] = (),
-        told: Callable[[str], None] | None = None,
-        **options: Any,
-    ) -> Iterator[str]:
-        """The pieces of what `chat` gives, each as soon as it is certain."""
-        from pieria import chatting
-
-        chat, conversation = chatting.talker(self.model, self.modality), chatting.asked(messages)
-        # each turn has noise of its own, however much of the conversation is still in the context
-        noise = ItemNoise(seed, 1, items=[len(conversation.messages)])
-        stops = [stop] if isinstance(stop, str) else list(stop)
-        return chatting.reply(self.model, chat, conversation, noise, stop=stops, told=told, options=options)
-
     def _condition(self, n: int, label: str | int | Sequence[str | int] | None, prompt: str | None) -> Tensor | None:
         form = self.model.condition
         if label is not None and not isinstance(form, Label):
@@ -623,48 +502,6 @@ class Run:
         except DataError:
             held = None  # the run may have been moved to where its data are not
         return score(self.model, self.modality, collection, held, symbols=tokens)
-
-    def fill(self, texts: str | Sequence[str], *, top: int = 5, seed: int = 0, **options: Any) -> "list[Filled]":
-        """Fill the gaps of texts, written [MASK] or ___, with what is most probable there.
-
-        Args:
-            texts: one string is one text.
-            top: how many alternatives are told of each gap, with their probabilities.
-            seed: of the draws, where ``temperature`` is above 0.
-            options: of the family's drawing; without any, the places that the model is surest of come first
-                (order=confidence), each filled with the most probable symbol (temperature=0).
-
-        Raises `UsageError` for a model that does not fill, and for a text without a gap.
-        """
-        from pieria import filling
-
-        if top < 1:
-            raise UsageError(f"{top} alternatives", "at least 1")
-        given = [texts] if isinstance(texts, str) else list(texts)
-        known = self.model.Sampling.model_fields
-        chosen = {name: value for name, value in (("order", "confidence"), ("temperature", 0.0)) if name in known}
-        asked = self.model.Sampling.of({**chosen, **options})
-        return filling.fill(self.model, self.modality, given, asked, top=top, seed=seed)
-
-    def embed(self, texts: str | Sequence[str], *, batch: int = 64) -> "np.ndarray":
-        """A vector for each text, float32 ``[text, features]``; of a text that is too long its beginning is read.
-
-        Raises `UsageError` for a model that has no such vectors.
-        """
-        from pieria import filling
-
-        return filling.embedded(self.model, self.modality, [texts] if isinstance(texts, str) else list(texts), batch)
-
-    def predict(self, texts: str | Sequence[str], *, batch: int = 64) -> list[dict[str, Any]]:
-        """What a discriminative model says of each text.
-
-        Of classes ``{"target": name, "probabilities": {name: p, …}}``; of a number ``{"target": mean, "deviation": …}``.
-
-        Raises `UsageError` for a model that is not discriminative.
-        """
-        from pieria import filling
-
-        return filling.predicted(self.model, self.modality, [texts] if isinstance(texts, str) else list(texts), batch)
 
     def states(
         self, what: str | Path | Sequence[Artifact], *, posterior: bool = False, column: str | None = None

@@ -351,6 +351,13 @@ class Imported(Tokenisation):
         self._names = [self._tokenizer.id_to_token(symbol) or "" for symbol in range(state["size"])]
         special = self._tokenizer.get_added_tokens_decoder()
         self._special = {symbol for symbol, token in special.items() if token.special}
+        # a text that spells a special token is a text: what only a template may write, no user can forge
+        self._tokenizer.encode_special_tokens = True
+        self.specials = {token.content: symbol for symbol, token in special.items() if token.special}
+        config = state.get("config") or {}
+        self.bos, self.eos = (_content(config.get(name)) for name in ("bos_token", "eos_token"))
+        template = config.get("chat_template")
+        self.template = template if isinstance(template, str) else ""
         self._strings = [
             name if symbol in special else _spelled(name, state["tokenizer"]) for symbol, name in enumerate(self._names)
         ]
@@ -385,6 +392,12 @@ class Imported(Tokenisation):
     @classmethod
     def restore(cls, state: dict[str, Any]) -> Self:  # noqa: D102
         return cls({name: state.get(name) for name in ("tokenizer", "config", "size", "begin", "end", "mask")})
+
+
+def _content(token: Any) -> str:
+    """What a special token of a tokenizer's configuration is written as: a string, or the content of a record."""
+    content = token.get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else ""
 
 
 def _spelled(name: str, tokenizer: dict[str, Any]) -> str | bytes:
