@@ -19,14 +19,16 @@ from pieria import registry
 
 KILLS, GATE_KILLS = 20, 4
 DATA = {"tokens": "names.txt", "grid": "digits", "row": "wine", "curve": "series.csv"}
+PAIRS = "pairs.jsonl"  # for families of symbols that cannot do without a condition
 STEPS = {"full": 300, "gate": 150}
 
 FIT = """
 import sys, torch, pieria
 torch.set_num_threads(1)
 data, model, out, steps = sys.argv[1:5]
+as_ = "series" if data.endswith("series.csv") else None
 settings = {"checkpoint_every": 10, "evaluate_every": 25} if steps != "0" else {}
-pieria.fit(data, model, preset="tiny", out=out, steps=int(steps) or None, settings=settings, quiet=True)
+pieria.fit(data, model, as_=as_, preset="tiny", out=out, steps=int(steps) or None, settings=settings, quiet=True)
 """
 RESUME = "import sys, torch, pieria; torch.set_num_threads(1); pieria.fit(resume=sys.argv[1], quiet=True)"
 
@@ -52,7 +54,7 @@ def _one(home: Path, name: str, wanted: int, steps: int, notes: list[str]) -> tu
     """Kills done, runs whose weights differ, directories that could not be read, for one family."""
     described = registry.describe(name)
     form = next(form for form in DATA if form in described.forms)
-    place = home / DATA[form]
+    place = home / (PAIRS if described.requires_condition else DATA[form])
     data = str(place) if place.exists() else DATA[form]
     budget = "0" if described.learning == "estimates" else str(steps)
     whole = home / f"{name}-whole"
@@ -135,9 +137,12 @@ def _same(first: dict, second: dict) -> bool:
 
 
 def _write_data(home: Path) -> None:
+    import json
     import math
 
     names = {f"{a}{b}{c}" for a in "abcdefghijklmnop" for b in ("nna", "lan", "rix", "mo") for c in ("", "s", "ette", "ino")}
     (home / "names.txt").write_text("\n".join(sorted(names)) + "\n")
+    pairs = [json.dumps({"prompt": name[::-1], "completion": name}) for name in sorted(names)]
+    (home / PAIRS).write_text("\n".join(pairs) + "\n")
     rows = [f"{x / 10},{math.sin(x / 5) + 0.1 * math.sin(x * 7)}" for x in range(200)]
     (home / "series.csv").write_text("x,y\n" + "\n".join(rows) + "\n")

@@ -1,16 +1,21 @@
-"""Makes the pages under docs/how-it-works/made/ by the commands that the documents name: one real run a technique.
+"""Makes what lies under docs/how-it-works/made/: what each family's source says of it, its figures, and one real run.
 
-``python examples/pages_of_how_it_works.py [NAME …]``; ``make docs`` runs it before the site is built.
+``python examples/pages_of_how_it_works.py [NAME …]``; ``make docs`` runs it before the site is built. The run is made by the
+command that the page names.
 """
 
+import json
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 import pieria
+from pieria import registry
 from pieria.errors import PieriaError
+from pieria.explanation import family
 
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results.jsonl"
 MADE = Path(__file__).parents[1] / "docs" / "how-it-works" / "made"
 RUNS = {
     "ngram": "names",
@@ -27,6 +32,8 @@ SECONDS = 20
 def main(names: list[str]) -> None:
     """Fit, explain, and keep the page; data that cannot be had here are told and left out."""
     MADE.mkdir(parents=True, exist_ok=True)
+    for name in registry.names():
+        (MADE / f"{name}.md").write_text(family.page(name).markdown() + figures(name), encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
         for name in names or [*RUNS, "mix"]:
             try:
@@ -40,6 +47,22 @@ def main(names: list[str]) -> None:
                 continue
             shutil.copyfile(run.explain(), MADE / f"{name}.html")
             print(MADE / f"{name}.html")
+
+
+def figures(name: str) -> str:
+    """The newest outcome of each benchmark that is named after the family, as one table."""
+    newest = {}
+    for line in RESULTS.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        if entry["name"].partition("_")[0] == name and (not entry["gate"] or entry["name"] not in newest):
+            newest[entry["name"]] = entry
+    rows = [
+        f"| {entry['name']}{' (gate)' if entry['gate'] else ''} | {figure} | {entry['measured'].get(figure, '')} | {goal} |"
+        for entry in newest.values()
+        for figure, goal in entry["goal"].items()
+    ]
+    head = ["| benchmark | figure | measured | goal |", "|---|---|---|---|"]
+    return "\n".join(["", "### Figures here", "", *(head if rows else ["None yet."]), *rows]) + "\n"
 
 
 def _mix(folder: Path) -> "pieria.Run":

@@ -225,7 +225,10 @@ def learned(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, res
             state=state, finished=directory.now(), result=asdict(history), repeat=keeping.repeat(plan, history.totals)
         )
         if state == "stopped":
-            watch.say(f"stopped after step {history.steps}; go on with: pieria fit --resume {space.path}")
+            watch.say(
+                f"Stopped after step {history.steps:,}, with what was learned so far. "
+                f"Go on with: pieria fit --resume {space.path}"
+            )
 
 
 def _previewer(space: Workspace, modality: Modality) -> Any:

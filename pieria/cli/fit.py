@@ -83,9 +83,6 @@ def fit(
     )
     if run is None:
         return
-    if run.record["state"] == "stopped":
-        done = run.record["result"]["steps"]
-        say(f"Stopped after step {done:,}, with what was learned so far. Go on with:  pieria fit --resume {run.path}")
     if json:
         print_json(run.record)
     else:

@@ -23,7 +23,8 @@ from pieria.models.contract import Learns, Model, Scores, Trains, learned_number
 if TYPE_CHECKING:
     from pieria.modalities.opening import Dataset
 
-MOST_SYMBOLS = 300_000
+# a likelihood is of the whole split; of one that would take hours, of its beginning, and its note says so
+MOST_SYMBOLS = 5_000_000
 LEARNED_FROM = (
     "These figures are taken on the training data themselves: they say how well it fits them, and nothing about new data "
     "or copies."
@@ -80,6 +81,8 @@ def evaluate(
     card.figures += [*own, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, seed)]
     _leave_out_bare(card, baseline)
     card.words += _against_baseline(card, baseline)
+    if model.condition is not None and baseline.name:
+        card.words.append(f"The model is told each item's {model.condition.kind}; {baseline.name} is not.")
     card.about = {
         "data": dataset.name,
         "split": split,

@@ -73,6 +73,19 @@ class Page:
             )
         return [(title, text) for title, text in found if text]
 
+    def markdown(self) -> str:
+        """The page for a site: the sections of `sections`, hyperparameters as tables."""
+        tables = {"Hyperparameters": self.family.settings, "Drawing": self.family.sampling}
+        blocks = []
+        for title, body in self.sections():
+            if tables.get(title):
+                rows = [f"| `{s.name}` | `{s.default}` | {s.description.replace('|', '/')} |" for s in tables[title]]
+                body = "\n".join(["| name | default | what it is |", "|---|---|---|", *rows])
+            elif title != "The idea":
+                body = "\n\n".join(body.split("\n"))
+            blocks.append(f"### {title}\n\n{body}")
+        return "\n\n".join(blocks) + "\n"
+
     def text(self, width: int = 100) -> str:
         """The page for a terminal."""
         blocks = [self.family.name]

@@ -182,7 +182,7 @@ class GPT(Model):
     presets: ClassVar = {
         "tiny": {"layers": 2, "heads": 2, "width": 32, "precision": "float32", "batch": 16, "rate": 5e-3, "warmup": 20},
         "nano": {
-            "layers": 4, "heads": 4, "width": 128, "positions": "learned", "unit_queries": False, "precision": "float32",
+            "layers": 4, "heads": 4, "width": 128, "positions": "learned", "unit_queries": False,
             "optimiser": "adamw", "batch": 12, "rate": 1e-3, "final": 0.1, "steps": 2000,
         },
         "small": {"layers": 4, "heads": 4, "width": 256},

@@ -51,6 +51,7 @@ class Meter:
     _sum: float = field(init=False, default=0.0)
     _tracker: Any = field(init=False, default=None)
     _until_tracked: float = field(init=False, default=0.0)
+    _untracked: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         grid()  # a wrong PIERIA_GRID is told before anything is learned, not after
@@ -71,12 +72,16 @@ class Meter:
 
     def joules(self) -> float:
         """Joules so far."""
-        if self._tracker is None and not self._counters and time.perf_counter() - self._begun >= TRACKED_AFTER:
-            self._until_tracked = self._own()
-            self._tracker = _codecarbon()
-        if self._tracker is not None:
-            self._tracker.flush()
-            return self.before + self._until_tracked + float(self._tracker._total_energy.kWh) * 3.6e6
+        late = time.perf_counter() - self._begun >= TRACKED_AFTER
+        try:
+            if self._tracker is None and not self._counters and late and not self._untracked:
+                self._until_tracked = self._own()
+                self._tracker = _codecarbon()
+            if self._tracker is not None:
+                self._tracker.flush()
+                return self.before + self._until_tracked + float(self._tracker._total_energy.kWh) * 3.6e6
+        except Exception:  # a meter that fails must not end hours of training: what it can't tell is estimated
+            self._tracker, self._untracked = None, True
         return self.before + self._own()
 
     def end(self) -> None:

@@ -239,6 +239,8 @@ class _Learning:
             self._settle(total, plan.evaluates(total))
         elif settled is not None:
             self._settle(settled["steps"], settled["evaluate_every"])
+        if p.total is not None and p.step >= p.total:
+            self.watch.say(f"nothing is left to do: {p.step:,} steps were made, and the budget is {p.total:,}")
         if held is not None and plan.patience and p.step == 0:
             self.watch.say(
                 f"early stopping is on: {plan.patience} looks at held-out data without a better likelihood end training, "

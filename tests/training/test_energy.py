@@ -67,3 +67,21 @@ def test_codecarbon_takes_over_in_long_runs(monkeypatch, capfd):
     finally:
         meter.end()
     assert "".join(capfd.readouterr()) == ""
+
+
+def test_a_meter_that_fails_ends_nothing(monkeypatch):
+    class Broken:
+        def flush(self):
+            raise RuntimeError("no counters")
+
+        def stop(self):
+            raise AssertionError("it was let go already")
+
+    monkeypatch.setattr(energy, "_readable", lambda path: False)
+    monkeypatch.setattr(energy, "TRACKED_AFTER", 0.0)
+    monkeypatch.setattr(energy, "_codecarbon", Broken)
+    meter = energy.Meter()
+    busy(0.05)
+    assert meter.joules() > 0
+    assert meter.cost()["source"].startswith("estimated")
+    meter.end()
