@@ -185,8 +185,9 @@ class RNN(Model):
         "tiny": {"layers": 1, "width": 32, "precision": "float32", "batch": 16, "rate": 1e-2, "warmup": 20},
         "small": {},
         "shakespeare-lstm": {"width": 512, "dropout": 0.4, "input_dropout": 0.1, "weight_dropout": 0.2, "rate": 2e-3},
-        "mingru": {"cell": "mingru", "layers": 4, "dropout": 0.2, "input_dropout": 0.1},
-        "minlstm": {"cell": "minlstm", "layers": 4, "dropout": 0.2, "input_dropout": 0.1},
+        "shakespeare-mingru": {"cell": "mingru", "layers": 4, "width": 384, "dropout": 0.3, "input_dropout": 0.1},
+        "mingru": {"cell": "mingru", "layers": 4, "dropout": 0.1},
+        "minlstm": {"cell": "minlstm", "layers": 4, "dropout": 0.1},
         "ptb": {
             "width": 500, "dropout": 0.4, "embedding_dropout": 0.1, "weight_dropout": 0.2, "optimiser": "adamw",
             "batch": 20, "rate": 3e-3,
