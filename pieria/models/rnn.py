@@ -75,7 +75,7 @@ class RNNSettings(AnySettings):
         "auto", description="of matrix products in training; auto is bfloat16 where the processor multiplies it natively"
     )
     optimiser: Literal["orthogonal", "adamw"] = Field(
-        "adamw", description="how matrices inside layers are moved: all directions alike, or each number by itself"
+        "orthogonal", description="how matrices inside layers are moved: all directions alike, or each number by itself"
     )
 
 
@@ -185,13 +185,17 @@ class RNN(Model):
         "tiny": {"layers": 1, "width": 32, "precision": "float32", "batch": 16, "rate": 1e-2, "warmup": 20},
         "small": {},
         "shakespeare-lstm": {"width": 512, "dropout": 0.4, "input_dropout": 0.1, "weight_dropout": 0.2, "rate": 2e-3},
-        "mingru": {"cell": "mingru", "layers": 4, "dropout": 0.2, "input_dropout": 0.1, "optimiser": "orthogonal"},
-        "minlstm": {"cell": "minlstm", "layers": 4, "dropout": 0.2, "input_dropout": 0.1, "optimiser": "orthogonal"},
-        "ptb": {"width": 500, "dropout": 0.4, "embedding_dropout": 0.1, "weight_dropout": 0.2, "batch": 20, "rate": 2e-3},
+        "shakespeare-mingru": {"cell": "mingru", "layers": 4, "width": 384, "dropout": 0.3, "input_dropout": 0.1},
+        "mingru": {"cell": "mingru", "layers": 4, "dropout": 0.1},
+        "minlstm": {"cell": "minlstm", "layers": 4, "dropout": 0.1},
+        "ptb": {
+            "width": 500, "dropout": 0.4, "embedding_dropout": 0.1, "weight_dropout": 0.2, "optimiser": "adamw",
+            "batch": 20, "rate": 3e-3,
+        },
         "awd-lstm": {
             "layers": 3, "width": 1150, "embedding": 400, "dropout": 0.25, "input_dropout": 0.4, "output_dropout": 0.4,
             "embedding_dropout": 0.1, "weight_dropout": 0.5, "activation_penalty": 2.0, "change_penalty": 1.0,
-            "batch": 80, "rate": 2e-3, "beta2": 0.999,
+            "optimiser": "adamw", "batch": 80, "rate": 3e-3,
         },
     }  # fmt: skip
 
@@ -300,7 +304,11 @@ class RNN(Model):
     # ---- learning
 
     def groups(self) -> dict[str, list[dict[str, Any]]]:
-        """Matrices inside layers, tables of vectors, and single vectors, which do not decay."""
+        """Matrices inside layers take orthogonal steps, tables of vectors AdamW's; single vectors do not decay.
+
+        On tinyshakespeare after 0.7 million symbols this gave an LSTM 1.64 nats on validation, AdamW 1.95; a minGRU 1.59,
+        and AdamW 1.64 to 1.67: see `training.orthogonal`.
+        """
         inside = [p for name, p in self.layers.named_parameters() if p.dim() >= 2 and "convolution" not in name]
         chosen = {id(p) for p in inside}
         tables = [p for p in self.parameters() if p.dim() >= 2 and id(p) not in chosen]
