@@ -49,6 +49,14 @@ class LateStream(Table):
         return self.law()[before], tokens[:, -1]
 
 
+class Rough(Table):
+    """What is read step by step is rounded to four digits."""
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        logits, state = super().step(tokens, state)
+        return (logits * 1e4).round() / 1e4, state
+
+
 class Heavy(Table):
     """Probabilities sum to 1.01."""
 

@@ -15,6 +15,8 @@ CAUGHT = [
     (mutants.Late, "tokens", "learns"),
     (mutants.LateStream, "tokens", "streams"),
     (mutants.LateStream, "stream", "draws"),
+    (mutants.LateStream, "stream", "cached"),
+    (mutants.Rough, "tokens", "cached"),
     (mutants.Heavy, "tokens", "distribution"),
     (mutants.Heavy, "stream", "distribution"),
     (mutants.HeavyEnd, "tokens", "distribution"),
