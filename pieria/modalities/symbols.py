@@ -386,6 +386,12 @@ class Imported(Tokenisation):
     def strings(self) -> list[str]:  # noqa: D102
         return [text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text for text in self._strings]
 
+    def spelled(self) -> list[bytes]:  # noqa: D102
+        return [
+            b"" if symbol in self._special else text if isinstance(text, bytes) else text.encode()
+            for symbol, text in enumerate(self._strings)
+        ]
+
     def state(self) -> dict[str, Any]:  # noqa: D102
         return dict(self._state)
 
