@@ -19,6 +19,7 @@ from pieria.errors import UsageError
 from pieria.forms import Tokens
 from pieria.sampling.rules import Following
 
+PROOF = 30_000_000  # steps of proving that something can be matched: about half a second
 SYNTAX = "Rust's syntax (like Python's, without look-around, word boundaries and back references)"
 
 
@@ -61,7 +62,7 @@ class Regex:
         self.most = most
         self.first = self._matcher(most, False)
         if self.first is None:
-            if self._matcher(None, False) is None:
+            if self._matcher(None, self.rough) is None:
                 raise UsageError(
                     f"no text that this run can write matches the regular expression {pattern!r}",
                     f"one that can be spelled with its {sum(map(bool, pieces)):,} symbols, such as {_some(pieces)}",
@@ -76,8 +77,12 @@ class Regex:
     def _made(self, tokenizer: Any, grammar: str) -> Any:
         """A matcher before the first symbol; None if nothing can be matched."""
         from llguidance import LLMatcher
+        from llguidance._lib import LLParserLimits
 
-        matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(grammar), log_level=0)
+        limits = LLParserLimits(initial_lexer_fuel=PROOF)
+        matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(grammar), log_level=0, limits=limits)
+        if too_complex(matcher) and "invalid regex" not in matcher.get_error():
+            return self.roughly()
         if matcher.is_error():
             said = matcher.get_error()
             cause = next((line.split("error: ", 1)[1] for line in said.splitlines() if "error: " in line), "")
