@@ -17,9 +17,9 @@ from pieria.layers.decoder import Layer
 Map = Callable[[Tensor], Tensor]
 
 # From so many multiply-adds on, packing the weights for oneDNN pays, if there is more than one item; from so many rows on
-# oneDNN is quicker without that, and so it is at any where the weights are so many that they come from memory. Measured on
-# an EPYC, where torch's own float32 products are slow.
-PACKED, ROWS, MANY = 2**19, 8, 2**20
+# oneDNN is quicker without that, and so it is at any where the weights are so many that they come from memory: torch reads
+# them with one thread (15 GB/s), oneDNN with all (25 to 27 GB/s with two). Measured on an EPYC.
+PACKED, ROWS, MANY = 2**19, 8, 2**17
 
 
 def product(weight: Tensor, bias: Tensor | None, items: int) -> Map:
