@@ -20,47 +20,60 @@ from torch.autograd.function import once_differentiable
 WORTH_A_STEP = 4096
 
 
-def scan(factors: Tensor, terms: Tensor, start: Tensor | None = None) -> Tensor:
-    """``h_t = factors_t · h_{t-1} + terms_t`` for all t, with ``h_0`` = ``start``; all that one step reads is numbers.
+def gated_scan(odds: Tensor, values: Tensor, start: Tensor) -> Tensor:
+    """``h_t = (1 - z_t) h_{t-1} + z_t values_t`` with ``z_t = σ(odds_t)``, for all t.
 
     Args:
-        factors: ``[batch, time, width]``.
-        terms: the same shape; float32 or float64, as the factors.
-        start: ``[batch, width]``; zeros if None.
+        odds: ``[batch, time, width]``; positive where the past is to be forgotten.
+        values: the same shape; float32 or float64, as the odds.
+        start: ``[batch, width]``, what stood before the first step.
 
     Returns:
         ``[batch, time, width]``. Differentiable once, in all three.
     """
-    if start is None:
-        start = terms.new_zeros(terms.shape[0], terms.shape[2])
-    found: Tensor = _Scan.apply(factors, terms, start)
+    found: Tensor = _GatedScan.apply(odds, values, start)
     return found
 
 
-class _Scan(torch.autograd.Function):
+class _GatedScan(torch.autograd.Function):
+    """One function and not six, since each new tensor of some megabytes costs as much as the arithmetic on it."""
+
     @staticmethod
-    def forward(ctx: Any, factors: Tensor, terms: Tensor, start: Tensor) -> Tensor:
-        h = run(factors, terms, start)
-        ctx.save_for_backward(factors, h, start)
+    def forward(ctx: Any, odds: Tensor, values: Tensor, start: Tensor) -> Tensor:
+        takes = torch.sigmoid(odds)
+        h = takes * values
+        keeps = 1 - takes
+        run(keeps, h, start, out=h)
+        ctx.save_for_backward(takes, keeps, values, h, start)
         return h
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        factors, h, start = ctx.saved_tensors
-        # what h_t is worth: its own gradient, and a_{t+1} times what h_{t+1} is worth
+        takes, keeps, values, h, start = ctx.saved_tensors
+        # what h_t is worth: its own gradient, and what it passes on to h_{t+1}
         worth = torch.empty_like(h)
         worth[:, -1] = gradient[:, -1]
         if h.shape[1] > 1:
-            run(factors[:, 1:], gradient[:, :-1], gradient[:, -1], backwards=True, out=worth[:, :-1])
-        of_factors = torch.empty_like(h)
-        torch.mul(worth[:, 1:], h[:, :-1], out=of_factors[:, 1:])
-        torch.mul(worth[:, 0], start, out=of_factors[:, 0])
-        return of_factors, worth, factors[:, 0] * worth[:, 0]
+            run(keeps[:, 1:], gradient[:, :-1], gradient[:, -1], backwards=True, out=worth[:, :-1])
+        of_start = keeps[:, 0] * worth[:, 0]
+        of_values = worth.mul_(takes)
+        of_odds = torch.empty_like(h)
+        torch.sub(values[:, 1:], h[:, :-1], out=of_odds[:, 1:])
+        torch.sub(values[:, 0], start, out=of_odds[:, 0])
+        return of_odds.mul_(of_values).mul_(keeps), of_values, of_start
 
 
 def run(a: Tensor, b: Tensor, start: Tensor, *, backwards: bool = False, out: Tensor | None = None) -> Tensor:
-    """The recurrence itself, without a gradient; ``backwards`` begins at the last step and goes to the first."""
+    """``h_t = a_t h_{t-1} + b_t`` from ``h_0 = start``, for any factors, without a gradient.
+
+    Args:
+        a: ``[batch, time, width]``.
+        b: the same shape.
+        start: ``[batch, width]``.
+        backwards: begin at the last step and go to the first, ``h_t = a_t h_{t+1} + b_t``.
+        out: where the states are written; it may be ``b``.
+    """
     out = torch.empty_like(b, memory_format=torch.contiguous_format) if out is None else out
     batch, time, width = b.shape
     if b.device.type != "cpu":

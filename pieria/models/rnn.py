@@ -33,7 +33,7 @@ from pieria.errors import FormError, UsageError
 from pieria.forms import Form, Label, Tokens
 from pieria.layers.norms import norm
 from pieria.layers.precision import Precision, products
-from pieria.layers.scan import scan
+from pieria.layers.scan import gated_scan
 from pieria.losses.symbols import cross_entropy_of_features, symbol_log_prob
 from pieria.models.contract import Losses, Model, Phase, Step
 from pieria.noise import Noise, StepNoise
@@ -160,7 +160,7 @@ class Minimal(nn.Module):
         drive = odds[0]
         if self.cell == "minlstm":  # i / (i + f) of the input and forget gates, which is σ(log i - log f)
             drive = functional.logsigmoid(odds[1]) - functional.logsigmoid(odds[0])
-        return scan(torch.sigmoid(-drive), torch.sigmoid(drive) * value, start)
+        return gated_scan(drive, value, start)
 
 
 @dataclass
