@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pieria.layers.dropout import dropout
+
 
 def rotary_table(length: int, size: int, base: float = 10_000.0) -> Tensor:
     """Cosines and signed sines ``[2, length, 1, 2, size / 2]`` that turn pairs of features by position · frequency.
@@ -125,10 +127,10 @@ class Attention(nn.Module):
         """
         # each [batch, head, time, size]
         queries, keys, values = (heads.transpose(1, 2) for heads in self.heads_of(self.project(x), table))
-        dropout = self.dropout if self.training else 0.0
+        share = self.dropout if self.training else 0.0
         time, causal = queries.shape[2], self.causal
         if queries.dtype == torch.bfloat16 and queries.device.type == "cpu" and mask is None:
-            return self.output(self._by_products(queries, keys, values, dropout).transpose(1, 2).flatten(2))
+            return self.output(self._by_products(queries, keys, values, share).transpose(1, 2).flatten(2))
         if mask is None and causal and self.window is not None and time > self.window:
             mask = visible(time, time, self.window, x.device)
         found = functional.scaled_dot_product_attention(
@@ -136,13 +138,13 @@ class Attention(nn.Module):
             keys,
             values,
             attn_mask=mask,
-            dropout_p=dropout,
+            dropout_p=share,
             is_causal=causal and mask is None,
             enable_gqa=self.key_heads != self.heads,
         )
         return self.output(found.transpose(1, 2).flatten(2))
 
-    def _by_products(self, queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
+    def _by_products(self, queries: Tensor, keys: Tensor, values: Tensor, share: float) -> Tensor:
         """Attention as two batched products: on CPUs torch's fused backward in bfloat16 takes two to four times as long."""
         n, time = queries.shape[0], queries.shape[2]
         groups = self.heads // self.key_heads
@@ -154,7 +156,7 @@ class Attention(nn.Module):
             odds = torch.baddbmm(mask, queries.flatten(0, 1), keys.transpose(1, 2), alpha=self.size**-0.5)
         else:
             odds = torch.bmm(queries.flatten(0, 1) * self.size**-0.5, keys.transpose(1, 2))
-        looks = functional.dropout(odds.softmax(dim=-1), dropout)
+        looks = dropout(odds.softmax(dim=-1), share)
         return torch.bmm(looks, values).unflatten(0, (n, self.heads))
 
     def maps(self, x: Tensor, table: Tensor | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pieria.layers.attention import Attention
+from pieria.layers.dropout import Dropout
 from pieria.layers.norms import norm
 from pieria.settings import Field, Settings
 
@@ -112,7 +113,7 @@ class Layer(nn.Module):
         )
         self.before_thought = norm(settings.norm, settings.width, settings.bias, settings.norm_epsilon)
         self.think = Thought(settings)
-        self.drop = nn.Dropout(settings.dropout)
+        self.drop = Dropout(settings.dropout)
 
     def forward(self, x: Tensor, table: Tensor | None) -> Tensor:
         """``[batch, time, width]`` to the same shape."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pieria.layers.attention import rotate
+from pieria.layers.dropout import Dropout, dropout
 
 Activation = Literal["gelu", "gelu_tanh", "relu"]
 
@@ -72,15 +73,15 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, packing: Packing, table: Tensor | None = None) -> Tensor:
         """``[real, width]`` to the same shape; ``table`` holds a rotary row for each real place."""
         queries, keys, values = self._heads(x, packing, table)
-        dropout = self.dropout if self.training else 0.0
+        share = self.dropout if self.training else 0.0
         if queries.dtype == torch.bfloat16 and queries.device.type == "cpu":
             # as two batched products: on CPUs torch's fused backward in bfloat16 takes two to four times as long
             odds = self._odds(queries, keys, packing.real).softmax(dim=-1)
-            odds = functional.dropout(odds, dropout) if dropout else odds
+            odds = dropout(odds, share)
             found = torch.bmm(odds.flatten(0, 1), values.flatten(0, 1)).view_as(queries)
         else:
             mask = None if packing.real is None else packing.real[:, None, None]
-            found = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropout)
+            found = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=share)
         return self.output(packing.packed(found.transpose(1, 2).flatten(2)))
 
     def _odds(self, queries: Tensor, keys: Tensor, real: Tensor | None) -> Tensor:
@@ -122,7 +123,7 @@ class EncoderLayer(nn.Module):
         self.enter = nn.Linear(width, inner, bias=bias)
         self.leave = nn.Linear(inner, width, bias=bias)
         self.think_norm = nn.LayerNorm(width, eps=eps, bias=bias)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, packing: Packing, table: Tensor | None = None) -> Tensor:
         """``[real, width]`` to the same shape."""

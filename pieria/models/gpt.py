@@ -29,6 +29,7 @@ from pieria.errors import FormError, UsageError
 from pieria.forms import Form, Label, Tokens
 from pieria.layers.attention import rotary_table
 from pieria.layers.decoder import DecoderSettings, Layer
+from pieria.layers.dropout import Dropout
 from pieria.layers.norms import norm
 from pieria.layers.precision import Precision, products
 from pieria.layers.reading import Cache, Map, normaliser, product
@@ -119,7 +120,7 @@ class GPT(Model):
         self.symbol = nn.Embedding(self.form.vocabulary + 1, settings.width)  # one more row for `begin`
         self.place = nn.Embedding(self.form.length, settings.width) if settings.positions == "learned" else None
         self.label = nn.Embedding(len(condition.classes), settings.width) if isinstance(condition, Label) else None
-        self.drop = nn.Dropout(settings.dropout)
+        self.drop = Dropout(settings.dropout)
         self.layers = nn.ModuleList(Layer(settings, place) for place in range(settings.layers))
         self.last = norm(settings.norm, settings.width, settings.bias, settings.norm_epsilon)
         self.odds = None if settings.tied else nn.Linear(settings.width, self.form.vocabulary, bias=False)

@@ -31,6 +31,7 @@ from torch.nn import functional
 from pieria.data.batch import Batch, check
 from pieria.errors import FormError, UsageError
 from pieria.forms import Form, Label, Tokens
+from pieria.layers.dropout import dropout
 from pieria.layers.norms import norm
 from pieria.layers.precision import Precision, products
 from pieria.layers.scan import gated_scan
@@ -103,7 +104,7 @@ class Gated(nn.Module):
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """``x`` ``[batch, time, inputs]``, ``state`` ``[batch, size]``; the outputs of every step, and the new state."""
-        recur = functional.dropout(self.recur, self.weight_dropout, self.training)
+        recur = dropout(self.recur, self.weight_dropout if self.training else 0.0)
         weights = (self.enter, recur, self.enter_bias, self.recur_bias)
         if x.shape[1] == 1 and not torch.is_grad_enabled():  # drawing: the fused kernel would sort its weights each time
             return self._one(x[:, 0], state, weights)
