@@ -7,33 +7,37 @@ operation on small tensors counts. At many rows it goes into products: so weight
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.weak import WeakIdKeyDictionary
 
 from pieria.layers.attention import rotate, visible
 from pieria.layers.decoder import Layer
 
 Map = Callable[[Tensor], Tensor]
 
-# From so many multiply-adds on, packing the weights for oneDNN pays, if there is more than one item; from so many rows on
-# oneDNN is quicker without that, and so it is at any where the weights are so many that they come from memory: torch reads
-# them with one thread (15 GB/s), oneDNN with all (25 to 27 GB/s with two). Measured on an EPYC.
-PACKED, ROWS, MANY = 2**19, 8, 2**17
+# From so many multiply-adds on, packing the weights for oneDNN pays if there is more than one item; from so many numbers on
+# it does for one, since they come from memory: of the 38 GB/s that two threads of an EPYC can read, packed weights are read
+# at 32 to 36, others at 21 to 27, and torch's own products read 16. From so many rows on oneDNN is quicker in any case.
+PACKED, MANY, ROWS = 2**19, 2**17, 8
+_packed: WeakIdKeyDictionary = WeakIdKeyDictionary()  # tensor that holds the weights -> (their place and version, packed)
 
 
 def product(weight: Tensor, bias: Tensor | None, items: int) -> Map:
     """x Wᵀ + b, by the quickest routine for rows of so many items; ``weight`` is ``[outputs, inputs]``.
 
-    On processors large ones are oneDNN's, whose weights are packed here, once for all calls (twice as quick at 32 rows).
+    On processors large ones are oneDNN's, whose weights are packed once, for as long as they do not change.
     """
+    holder = weight if weight._base is None else weight._base
     weight, turned = weight.detach(), weight.detach().t()
     if weight.device.type != "cpu" or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
         return lambda x: functional.linear(x, weight, bias)
     multiply = torch.ops.mkldnn._linear_pointwise
-    if items > 1 and items * weight.numel() >= PACKED:
-        weight = torch.ops.mkldnn._reorder_linear_weight(weight, items)
-        return lambda x: multiply(x, weight, bias, "none", [], "")
+    if (items > 1 or weight.numel() >= MANY) and items * weight.numel() >= PACKED:
+        packed = _pack(weight, holder, items)
+        return lambda x: multiply(x, packed, bias, "none", [], "")
 
     few = ROWS if weight.numel() < MANY else 1
 
@@ -43,6 +47,18 @@ def product(weight: Tensor, bias: Tensor | None, items: int) -> Map:
         return torch.mm(x, turned) if bias is None else torch.addmm(bias, x, turned)
 
     return either
+
+
+def _pack(weight: Tensor, holder: Tensor, items: int) -> Tensor:
+    """The weights as oneDNN wants them; as they are where memory is short, or the model would be held twice for it."""
+    if weight.is_inference() or psutil.virtual_memory().available < 4 * weight.nbytes:
+        return weight
+    # what is packed for one row is read more slowly than what is packed for two
+    state = (weight.data_ptr(), weight.shape, weight._version, max(items, 2))
+    if holder not in _packed or _packed[holder][0] != state:
+        _packed[holder] = state, torch.ops.mkldnn._reorder_linear_weight(weight, max(items, 2))
+    found: Tensor = _packed[holder][1]
+    return found
 
 
 def normaliser(module: nn.LayerNorm | nn.RMSNorm) -> Map:
