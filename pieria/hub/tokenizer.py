@@ -8,7 +8,8 @@ from typing import Any
 from pieria.errors import DataError
 from pieria.forms import Tokens
 from pieria.hub.reading import CONFIG, json_of
-from pieria.modalities.symbols import UNKNOWN_WORD, byte_alphabet
+from pieria.modalities.subwords import byte_alphabet
+from pieria.modalities.symbols import UNKNOWN_WORD
 
 FILE, ABOUT, TEMPLATE, GENERATION = (
     "tokenizer.json",
@@ -23,7 +24,7 @@ FEW = 64
 
 
 def read(path: Path, rows: int, config: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
-    """The state of `modalities.symbols.Imported`: the tokenizer, its special tokens, and the ``rows`` of the embedding.
+    """The state of `modalities.subwords.Imported`: the tokenizer, its special tokens, and the ``rows`` of the embedding.
 
     ``roles`` says what the tokens that begin and end a text, and the one that masks, are called there: "bos" or "cls".
     Where nothing begins a text, what ends one does: the token that lies between two texts.

@@ -22,9 +22,10 @@ from pieria.modalities import messages
 from pieria.modalities.contract import Collection, Modality, Sniff
 from pieria.modalities.documents import RECORDS, suffix_of
 from pieria.modalities.messages import ASSISTANT, ROLES, USER, Conversation, Message
-from pieria.modalities.symbols import TOKENISATIONS, Characters, Tokenisation, Words
+from pieria.modalities.symbols import TOKENISATIONS, Characters, Words
 from pieria.modalities.templates import MARKERS, OWN, PLAIN, Template, specials_in, windows
 from pieria.modalities.text import LONGEST, Text
+from pieria.modalities.tokenisation import Tokenisation
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
 

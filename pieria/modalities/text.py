@@ -18,7 +18,9 @@ from pieria.forms import Label, Tokens
 from pieria.modalities import documents
 from pieria.modalities.contract import Collection, Modality, Sniff
 from pieria.modalities.messages import holds_messages
-from pieria.modalities.symbols import TOKENISATIONS, BytePairs, Bytes, Characters, Tokenisation, Words, characters_in
+from pieria.modalities.subwords import BytePairs
+from pieria.modalities.symbols import TOKENISATIONS, Bytes, Characters, Words, characters_in
+from pieria.modalities.tokenisation import Tokenisation
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
 

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pieria.errors import DataError
-from pieria.modalities.symbols import TOKENISATIONS, BytePairs, Bytes, Characters, Imported, Words, characters_in
+from pieria.modalities.subwords import BytePairs, Imported
+from pieria.modalities.symbols import TOKENISATIONS, Bytes, Characters, Words, characters_in
 
 CORPUS = "The cat sat on the mat.\n\nDie Kätzchen saßen — auf 3 Matten! 日本 😀\n" * 5
 anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)

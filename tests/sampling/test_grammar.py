@@ -8,7 +8,8 @@ import torch
 
 from pieria.errors import UsageError
 from pieria.forms import Tokens
-from pieria.modalities.symbols import BytePairs, Bytes, Characters, Words
+from pieria.modalities.subwords import BytePairs
+from pieria.modalities.symbols import Bytes, Characters, Words
 from pieria.models.gpt import GPT, GPTSettings
 from pieria.noise import ItemNoise
 from pieria.sampling.beams import beam_search
