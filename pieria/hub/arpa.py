@@ -26,7 +26,7 @@ import numpy as np
 
 from pieria.data.storage import write_atomically
 from pieria.errors import DataError
-from pieria.models.ngram import NEVER, Stated
+from pieria.layers.backoff import NEVER, Stated
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 NAMES = {" ": "<space>", "\n": "<newline>", "\t": "<tab>", "\r": "<return>", "\0": "<nul>"}

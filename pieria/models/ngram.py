@@ -18,7 +18,7 @@ Papers: Chen and Goodman (1999), modified Kneser-Ney with three discounts an ord
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -28,141 +28,18 @@ from torch import Tensor
 from pieria.data.batch import Batch, check, mask_after_end
 from pieria.errors import FormError, TrainingError, UsageError
 from pieria.forms import Form, Tokens
+from pieria.layers import backoff
+from pieria.layers.backoff import Law, Stated
+from pieria.layers.ngrams import Array, Grams, count, merge
 from pieria.models.contract import Model, Step
 from pieria.noise import Noise
 from pieria.sampling.decoding import Decoding, generate
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
 
-Array = np.ndarray
 AT_ONCE = 1 << 20  # symbols counted or scored together, and odds held while a row of them is made: bounds memory
-NEVER = 1e-99  # how a back-off model writes a probability of 0
 WALKS = 1e-5  # by how much a given law may miss a sum of 1, as rounded numbers do, and be drawn from order by order
 BLOCK = 128  # symbols whose noise is drawn together: making a generator costs more than drawing from it
-
-
-@dataclass
-class Grams:
-    """The n-grams of one order, sorted by (history, last symbol).
-
-    Attributes:
-        keys: ``history · width + symbol``, where history is a place among the n-grams of the order below.
-        count: how often each was seen; 0 for one that only ever was a history.
-        suffix: the place, in the order below, of the n-gram without its oldest symbol.
-    """
-
-    keys: Array
-    count: Array
-    suffix: Array
-
-
-def count(symbols: Array, counts: Array, before: Array, order: int, width: int) -> list[Grams]:
-    """Count the n-grams of every order up to ``order``.
-
-    Each symbol (``[time]``) counts where ``counts`` is True; ``before`` says how many symbols of its own sequence stand
-    before it. Ranks among the shorter n-grams stand in for the symbols themselves, so that any vocabulary and order fit
-    into 64 bits.
-    """
-    singles = np.bincount(symbols, weights=counts, minlength=width)
-    found = [Grams(np.arange(width), singles.astype(np.int32), np.zeros(width, np.int32))]
-    ids = symbols
-    for length in range(2, order + 1):
-        here = np.flatnonzero(before >= length - 1)
-        keys, first, ranks = np.unique(ids[here - 1] * width + symbols[here], return_index=True, return_inverse=True)
-        seen = np.bincount(ranks, weights=counts[here], minlength=len(keys))
-        found.append(Grams(keys, seen.astype(np.int32), ids[here][first].astype(np.int32)))
-        ids = np.full(len(symbols), -1)
-        ids[here] = ranks
-    return found
-
-
-def merge(old: list[Grams], new: list[Grams], width: int) -> list[Grams]:
-    """The counts of both together; places move, so each order is renumbered after the one below it."""
-    merged = [Grams(old[0].keys, old[0].count + new[0].count, old[0].suffix)]
-    moved = [np.arange(width), np.arange(width)]
-    for pair in zip(old[1:], new[1:], strict=True):
-        renamed = [to[grams.keys // width] * width + grams.keys % width for to, grams in zip(moved, pair, strict=True)]
-        keys, ranks = np.unique(np.concatenate(renamed), return_inverse=True)
-        seen = np.bincount(ranks, weights=np.concatenate([grams.count for grams in pair]), minlength=len(keys))
-        suffix = np.empty(len(keys), np.int32)
-        suffix[ranks] = np.concatenate([to[grams.suffix] for to, grams in zip(moved, pair, strict=True)])
-        moved = np.split(ranks, [len(renamed[0])])
-        merged.append(Grams(keys, seen.astype(np.int32), suffix))
-    return merged
-
-
-def adjusted(grams: list[Grams], width: int) -> list[Array]:
-    """Kneser-Ney's counts: below the highest order, in how many *different* places an n-gram continued something.
-
-    An n-gram at the very beginning continues nothing, so it keeps its count.
-    """
-    found = []
-    opens = grams[0].keys == width - 1  # the last id is `form.begin`
-    for length, here in enumerate(grams):
-        if length:
-            opens = opens[here.keys // width]
-        if here is grams[-1]:
-            found.append(here.count.astype(np.float64))
-        else:
-            above = grams[length + 1]
-            continued = np.bincount(above.suffix[above.count > 0], minlength=len(here.keys))
-            found.append(np.where(opens, here.count, continued).astype(np.float64))
-    return found
-
-
-def discounts(counts: Array) -> Array:
-    """What is taken from counts of 0, 1, 2 and 3 or more: ``D(j) = j - (j + 1) Y n(j+1) / n(j)``, ``Y = n1/(n1 + 2 n2)``.
-
-    ``n(j)`` is how many n-grams have count j. Where the data are too few for that, one half of each count.
-    """
-    n = np.bincount(np.minimum(counts, 5).astype(np.int64), minlength=6).astype(np.float64)
-    if (n[1:4] == 0).any():
-        return np.array([0.0, 0.5, 1.0, 1.5])
-    share = n[1] / (n[1] + 2 * n[2])
-    j = np.arange(1, 4)
-    taken = j - (j + 1) * share * n[2:5] / n[1:4]
-    return np.array([0.0, *taken]) if ((taken > 0) & (taken <= j)).all() else np.array([0.0, 0.5, 1.0, 1.5])
-
-
-@dataclass
-class Stated:
-    """What a back-off model says of the n-grams of one order, in the order of their keys.
-
-    p(w | h) is ``10 ** log10`` of the n-gram h w where there is one, else ``10 ** backoff`` of h times p of w after h
-    without its oldest symbol.
-
-    Attributes:
-        keys, suffix: as those of `Grams`; every symbol, and then ``form.begin``, is an n-gram of order 1.
-        log10: the base-10 logarithm of the probability of the last symbol.
-        backoff: the base-10 logarithm of what the n-gram, as a history, leaves to the shorter one.
-    """
-
-    keys: Array
-    suffix: Array
-    log10: Array
-    backoff: Array
-
-
-@dataclass
-class Table:
-    """The law of one order, ready to be asked; ``history`` counts from 0 (nothing read) to order - 1 symbols.
-
-    Attributes:
-        keys: of the n-grams ``history + symbol``, sorted.
-        spoken: what the history itself gives to the symbol, one for each key.
-        backoff: what each history leaves to the shorter one.
-        first: where each history's keys begin; one more at the end.
-        summed: running sum of ``spoken``, from 0: a history's share of it is its own law. What a given law speaks against
-            a symbol (less than its share of the back-off) counts as nothing here.
-        shorter: each history without its oldest symbol.
-    """
-
-    keys: Array
-    spoken: Array
-    backoff: Array
-    first: Array
-    summed: Array
-    shorter: Array
 
 
 def _real(counted: Array) -> tuple[Array, Array]:
@@ -225,8 +102,8 @@ class Ngram(Model):
         for length in range(1, self.order + 1):
             for name, kind in kinds.items():
                 self.register_buffer(f"{name}_{length}", torch.empty(0, dtype=kind))
-        self._tables: list[Table] | None = None
-        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_tables", None))
+        self._known: Law | None = None
+        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_known", None))
 
     @property
     def reach(self) -> int:
@@ -298,19 +175,20 @@ class Ngram(Model):
         return tokens, counted
 
     def _grams(self) -> list[Grams]:
-        names = ("keys", "count", "suffix")
+        return [Grams(*arrays) for arrays in self._kept("keys", "count", "suffix")]
+
+    def _kept(self, *names: str) -> list[list[Array]]:
+        """The buffers of these names, one list an order; none before a fit."""
         if not self.get_buffer("keys_1").numel():
             return []
-        return [
-            Grams(*(self.get_buffer(f"{name}_{length}").cpu().numpy() for name in names))
-            for length in range(1, self.order + 1)
-        ]
+        orders = range(1, self.order + 1)
+        return [[self.get_buffer(f"{name}_{length}").cpu().numpy() for name in names] for length in orders]
 
     def _keep(self, orders: Sequence[Grams | Stated]) -> None:
         for length, here in enumerate(orders, start=1):
             for field in fields(here):
                 setattr(self, f"{field.name}_{length}", torch.from_numpy(getattr(here, field.name)))
-        self._tables = None
+        self._known = None
 
     # ---- probabilities given, and told -------------------------------------------------------------------------------
 
@@ -337,115 +215,31 @@ class Ngram(Model):
                 "smoothing kneser-ney or witten-bell",
                 "Fit with one of them",
             )
-        found = []
-        odds = np.full(1, 1 / self.form.vocabulary)  # of each n-gram one order below
-        for length, table in enumerate(self.tables):
-            suffix = self.get_buffer(f"suffix_{length + 1}").cpu().numpy()
-            odds = table.spoken + table.backoff[table.keys // self.width] * odds[suffix]
-            if not length:
-                odds[-1] = NEVER  # `begin` follows nothing
-            above = self.tables[length + 1].backoff if length + 1 < self.order else np.ones(len(odds))
-            logs = (np.log10(np.maximum(values, NEVER)) for values in (np.minimum(odds, 1.0), above))
-            found.append(Stated(table.keys, suffix, *logs))
-        return found
+        return backoff.told(self.law)
 
     def excess(self) -> Array:
         """By how much the law after each history that has followers sums to more than 1: rounding, unless it was given."""
-        return np.concatenate([self._excess(table) for table in self.tables])
-
-    @staticmethod
-    def _excess(table: Table) -> Array:
-        followed = table.first[1:] > table.first[:-1]
-        spoken = np.concatenate([[0.0], np.cumsum(table.spoken)])
-        excess: Array = (spoken[table.first[1:]] - spoken[table.first[:-1]] + table.backoff - 1)[followed]
-        return excess
-
-    def _stated_tables(self) -> list[Table]:
-        """Tables of the law that was given: what a history speaks is what it says beyond its share of the back-off."""
-        tables: list[Table] = []
-        odds, backoff = np.zeros(1), np.zeros(1)
-        shorter = np.zeros(1, np.int32)
-        for length in range(1, self.order + 1):
-            here = Stated(*(self.get_buffer(f"{field.name}_{length}").cpu().numpy() for field in fields(Stated)))
-            given = 10.0**here.log10
-            if length == 1:
-                given[-1] = 0.0
-            spoken = given - backoff[here.keys // self.width] * odds[here.suffix]
-            tables.append(self._as_table(here.keys, spoken, backoff, shorter))
-            odds, backoff, shorter = given, 10.0**here.backoff, here.suffix
-        return tables
-
-    # ---- from counts to a law ----------------------------------------------------------------------------------------
+        return np.concatenate([table.excess() for table in self.law.tables])
 
     @property
-    def tables(self) -> list[Table]:
-        """The law, one table for each length of history, worked out when first asked for."""
-        if self._tables is None and self.settings.smoothing == "given" and self.get_buffer("keys_1").numel():
-            self._tables = self._stated_tables()
-        elif self._tables is None:
-            grams = self._grams()
-            if not grams or not grams[0].count.any():
+    def law(self) -> Law:
+        """The law, worked out from the counts (or from what was given) when first asked for."""
+        if self._known is None:
+            smoothing = self.settings.smoothing
+            if smoothing == "given" and (orders := self._kept(*(field.name for field in fields(Stated)))):
+                self._known = backoff.given([Stated(*arrays) for arrays in orders], self.width)
+            elif smoothing != "given" and (grams := self._grams()) and grams[0].count.any():
+                self._known = backoff.smoothed(grams, self.width, smoothing, self.settings.k)
+            else:
                 raise TrainingError("this n-gram has counted nothing", "a fitted model", "Fit it, or load one that is")
-            kneser_ney = self.settings.smoothing == "kneser-ney"
-            counts = adjusted(grams, self.width) if kneser_ney else [here.count.astype(np.float64) for here in grams]
-            self._tables = []
-            for length, (here, seen) in enumerate(zip(grams, counts, strict=True)):
-                shorter = grams[length - 1].suffix if length else np.zeros(1, np.int32)
-                self._tables.append(self._table(here.keys, seen, shorter))
-        return self._tables
-
-    def _table(self, keys: Array, seen: Array, shorter: Array) -> Table:
-        history, histories = keys // self.width, len(shorter)
-        total = np.bincount(history, weights=seen, minlength=histories)
-        if self.settings.smoothing == "kneser-ney":
-            taken = discounts(seen)[np.minimum(seen, 3).astype(np.int64)]
-            left = np.bincount(history, weights=taken, minlength=histories)
-            kept, all_ = seen - taken, total
-        else:
-            kinds = np.bincount(history, weights=seen > 0, minlength=histories)
-            added = self.settings.k * self.form.vocabulary
-            left = kinds if self.settings.smoothing == "witten-bell" else np.where(total > 0, added, 0.0)
-            kept, all_ = seen, total + left
-        never = total == 0  # a history that nothing followed leaves everything to the shorter one
-        all_ = np.where(never, 1.0, all_)
-        return self._as_table(keys, kept / all_[history], np.where(never, 1.0, left / all_), shorter)
-
-    def _as_table(self, keys: Array, spoken: Array, backoff: Array, shorter: Array) -> Table:
-        first = np.searchsorted(keys, np.arange(len(shorter) + 1) * self.width)
-        summed = np.concatenate([[0.0], np.cumsum(np.maximum(spoken, 0.0))])
-        return Table(keys, spoken, backoff, first, summed, shorter)
+        return self._known
 
     def _walks(self) -> bool:
         """Whether each history's law is a toss between speaking and backing off; a given one may take back what it left."""
         if self.settings.smoothing != "given":
             return True
-        against = max(float(-table.spoken.min()) if len(table.spoken) else 0.0 for table in self.tables)
+        against = max(float(-table.spoken.min()) if len(table.spoken) else 0.0 for table in self.law.tables)
         return against <= WALKS and float(np.abs(self.excess()).max()) <= WALKS
-
-    def _followed(self, length: int, history: Array, symbol: Array) -> Array:
-        """The place of each n-gram ``history + symbol`` (history of ``length`` symbols, -1 for none), or -1."""
-        if length == 0:
-            return np.where(history >= 0, symbol, -1)
-        found = np.full(len(history), -1)
-        keys = self.tables[length].keys
-        rows = np.flatnonzero((history >= 0) & (symbol >= 0))
-        if len(keys) and len(rows):
-            wanted = history[rows] * self.width + symbol[rows]
-            place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-            found[rows] = np.where(keys[place] == wanted, place, -1)
-        return found
-
-    def _places(self, symbols: Array, before: Array, longest: int) -> list[Array]:
-        """For each length up to ``longest``, which n-gram ends at each symbol (``[time]``, as in `count`); -1 for none."""
-        found = [np.zeros(len(symbols), np.int64)]
-        for length in range(longest):
-            found.append(self._followed(length, self._earlier(found[length], before, length), symbols))
-        return found
-
-    @staticmethod
-    def _earlier(places: Array, before: Array, length: int) -> Array:
-        """What stood at the symbol before: the history of ``length`` symbols that each symbol is read after."""
-        return np.where(before >= length, np.concatenate([[0], places[:-1]]), -1) if length else places
 
     def _readable(self, symbols: Array, before: Array) -> Array:
         """How many symbols of a history end at each symbol: add-k backs off to none that is shorter.
@@ -481,20 +275,20 @@ class Ngram(Model):
 
         The last is the model's; the others are what it backs off to, the uniform law first.
         """
-        places = self._places(symbols, before, self.order)
+        places = self.law.places(symbols, before, self.order)
         uniform = 1 / self.form.vocabulary
         odds = [np.full(len(symbols), uniform)]
         readable = None
         if self.settings.smoothing == "add-k":
             readable = np.where(before > 0, np.concatenate([[0], self._readable(symbols, before)[:-1]]), 0)
-        for length, table in enumerate(self.tables):
-            history, found = self._earlier(places[length], before, length), places[length + 1]
-            backoff = np.where(history >= 0, table.backoff[history], 1.0) if len(table.backoff) else 1.0
+        for length, table in enumerate(self.law.tables):
+            history, found = backoff.earlier(places[length], before, length), places[length + 1]
+            left = np.where(history >= 0, table.backoff[history], 1.0) if len(table.backoff) else 1.0
             spoken = np.where(found >= 0, table.spoken[found], 0.0) if len(table.spoken) else 0.0
             if readable is None:
-                odds.append(spoken + backoff * odds[-1])
+                odds.append(spoken + left * odds[-1])
             else:
-                odds.append(np.where(readable >= length, spoken + backoff * uniform, odds[-1]))
+                odds.append(np.where(readable >= length, spoken + left * uniform, odds[-1]))
         return odds
 
     def logits(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -502,7 +296,7 @@ class Ngram(Model):
         del condition
         symbols = tokens.cpu().numpy().reshape(-1)
         before = np.tile(np.arange(tokens.shape[1]), tokens.shape[0])
-        histories = self._places(symbols, before, self.reach)
+        histories = self.law.places(symbols, before, self.reach)
         readable = self._readable(symbols, before)
         odds = np.empty((len(symbols), self.form.vocabulary))
         rows = max(1, AT_ONCE // self.form.vocabulary)
@@ -513,7 +307,7 @@ class Ngram(Model):
     def _law(self, histories: list[Array], readable: Array, odds: Array) -> None:
         """Write the law after each history (one array of places for each length) into ``odds`` ``[row, vocabulary]``."""
         odds[:] = 1 / self.form.vocabulary
-        for length, table in enumerate(self.tables):
+        for length, table in enumerate(self.law.tables):
             rows = np.flatnonzero(histories[length] >= 0)
             if self.settings.smoothing == "add-k":
                 rows = rows[readable[rows] >= length]
@@ -551,7 +345,7 @@ class Ngram(Model):
         alive = np.arange(n)
         depth, history = np.zeros(n, np.int64), np.zeros(n, np.int64)
         if end is not None:
-            depth, history = self._moved(depth, history, np.full(n, self.form.begin), np.full(n, -1), history)
+            depth, history = self.law.moved(depth, history, np.full(n, self.form.begin), np.full(n, -1), history)
         toss = np.empty((n, 0))
         for place in range(length):
             if place % BLOCK == 0:
@@ -560,7 +354,7 @@ class Ngram(Model):
                 toss = pair[..., 0] + pair[..., 1] * 2.0**-24
             symbol, spoke, edge = self._drawn(depth, history, toss[alive, place % BLOCK], place)
             drawn[alive, place] = symbol
-            depth, history = self._moved(depth, history, symbol, spoke, edge)
+            depth, history = self.law.moved(depth, history, symbol, spoke, edge)
             if end is not None:
                 on = symbol != end
                 alive, depth, history = alive[on], depth[on], history[on]
@@ -579,7 +373,7 @@ class Ngram(Model):
         if add_k:  # a history that was never seen is not shortened: everything is equally likely
             depth[depth < min(place + (self.form.end is not None), self.reach)] = -1
         for length in range(self.reach, -1, -1):
-            table = self.tables[length]
+            table = self.law.tables[length]
             rows = np.flatnonzero(depth == length)
             here, tossed = history[rows], toss[rows]
             backoff = table.backoff[here]
@@ -598,40 +392,13 @@ class Ngram(Model):
         symbol[rest] = np.minimum(toss[rest] * self.form.vocabulary, self.form.vocabulary - 1).astype(np.int64)
         return symbol, spoke, places
 
-    def _moved(self, depth: Array, history: Array, symbol: Array, spoke: Array, places: Array) -> tuple[Array, Array]:
-        """The longest history seen in counting that ends with ``symbol``, as its length and place.
-
-        It is looked for from the longest down to the one that spoke, whose n-gram is known already.
-        """
-        depth, history = depth.copy(), history.copy()
-        new_depth, new_history = np.zeros_like(depth), np.zeros_like(history)
-        for length in range(self.reach, -1, -1):
-            rows = np.flatnonzero(depth == length)
-            found = places[rows]
-            unknown = spoke[rows] != length
-            found[unknown] = self._followed(length, history[rows[unknown]], symbol[rows[unknown]])
-            known, lost = rows[found >= 0], rows[found < 0]
-            new_depth[known], new_history[known] = length + 1, found[found >= 0]
-            history[lost] = self.tables[length].shorter[history[lost]]
-            depth[lost] = length - 1
-        full = new_depth == self.order
-        if full.any():
-            new_history[full] = self._suffix(new_history[full])
-            new_depth[full] = self.reach
-        return new_depth, new_history
-
-    def _suffix(self, places: Array) -> Array:
-        """The longest n-grams without their oldest symbol: the histories that they leave behind."""
-        shorter: Array = self.get_buffer(f"suffix_{self.order}").cpu().numpy()
-        return shorter[places]
-
     def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
         """At each symbol: the odds that it had by each length of history, and which length spoke for it."""
         x = self.sample(1, options, noise, condition)
         tokens = torch.cat([torch.full((1, 1), self.form.begin), x], dim=1)
         symbols, before = tokens.numpy()[0], np.arange(tokens.shape[1])
         odds = np.stack(self._odds(symbols, before))[:, 1:]  # [order + 1, time]
-        met = np.stack(self._places(symbols, before, self.order))[1:, 1:] >= 0  # [order, time]
+        met = np.stack(self.law.places(symbols, before, self.order))[1:, 1:] >= 0  # [order, time]
         last = int(mask_after_end(x, self.form.end).sum())
         for place in range(last):
             path = odds[:, place]

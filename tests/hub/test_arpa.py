@@ -17,7 +17,8 @@ from pieria.data.examples import StreamExamples
 from pieria.errors import DataError, UsageError
 from pieria.forms import Tokens
 from pieria.hub import arpa
-from pieria.models.ngram import Ngram, NgramSettings, Stated
+from pieria.layers.backoff import Stated
+from pieria.models.ngram import Ngram, NgramSettings
 from pieria.models.weights import load, save
 from pieria.noise import ItemNoise
 from pieria.sampling.decoding import Decoding

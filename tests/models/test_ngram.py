@@ -15,8 +15,9 @@ from pieria.data.batch import Batch
 from pieria.data.examples import StreamExamples
 from pieria.errors import FormError, PieriaError, TrainingError, UsageError
 from pieria.forms import Row, Tokens
+from pieria.layers.backoff import discounts
 from pieria.models.contract import Estimates, Explains, Predicts, abilities
-from pieria.models.ngram import Ngram, NgramSettings, discounts
+from pieria.models.ngram import Ngram, NgramSettings
 from pieria.models.weights import load, save
 from pieria.noise import ItemNoise
 from pieria.sampling.decoding import Decoding, generate
