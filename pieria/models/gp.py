@@ -25,9 +25,10 @@ from scipy.optimize import minimize
 from scipy.signal import lombscargle
 from torch import Tensor
 
-from pieria.data.batch import Batch, check
+from pieria.data.batch import Batch
 from pieria.errors import DataError, FormError, UsageError
 from pieria.forms import Curve, Form
+from pieria.layers import curves
 from pieria.layers.kernels import Expression
 from pieria.models.contract import Model, Step
 from pieria.noise import ItemNoise, Noise
@@ -240,9 +241,8 @@ class Gp(Model):
 
     def _functions(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """The real points of each item: positions ``[n, d]`` and values ``[n, k]``."""
-        check(self.form, batch.x)
-        kept = [x if batch.mask is None else x[batch.mask[row]] for row, x in enumerate(batch.x)]
-        return [(x[:, : self.inputs], x[:, self.inputs :]) for x in kept]
+        assert isinstance(self.form, Curve)
+        return [(x[:, : self.inputs], x[:, self.inputs :]) for x in curves.real_points(self.form, batch)]
 
     # ---- drawing functions ----
 
@@ -270,12 +270,7 @@ class Gp(Model):
     def _positions(self, asked: Tensor | None, options: GpSampling | None = None, n: int = 1) -> Tensor:
         """Where a function is wanted, ``[1 or n, m, d]``."""
         if asked is not None:
-            places = asked if asked.ndim == 3 else asked[None]
-            if places.ndim != 3 or places.shape[-1] != self.inputs or places.shape[0] not in (1, n) or not places.numel():
-                raise FormError(f"positions of shape {list(asked.shape)}", f"[points, {self.inputs}]", "Give them so")
-            if not torch.isfinite(places).all():
-                raise FormError("positions with NaN or infinity", "finite numbers", "Remove them")
-            return places.double()
+            return curves.asked(asked, self.inputs, n)
         assert options is not None
         if self.inputs > 1 and len(self.x):
             return self.x[torch.linspace(0, len(self.x) - 1, options.points).round().long()][None]

@@ -21,7 +21,7 @@ Vassilvitskii (2007), k-means++; Biernacki, Celeux and Govaert (2003), short run
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -31,7 +31,8 @@ from torch import Tensor
 from pieria.data.batch import Batch, check, mask_after_end
 from pieria.errors import FormError, TrainingError, UsageError
 from pieria.forms import Curve, Form, Tokens
-from pieria.layers import chains
+from pieria.layers import baum_welch, chains, curves
+from pieria.layers.baum_welch import Chain, ChainSettings, Sequences, any_law, shares
 from pieria.layers.gaussians import Gaussians, between_neighbours
 from pieria.models.contract import Model, Step
 from pieria.noise import Noise, StepNoise
@@ -41,15 +42,13 @@ from pieria.settings import Settings as AnySettings
 
 Array = np.ndarray
 AT_ONCE = 1 << 23  # numbers held for one block of sequences while learning: bounds memory
-TRIAL = 15  # passes after which the most promising start is chosen
 SHOWN = 64  # symbols up to which a trace shows the path
 FARTHEST = 1_000_000  # steps of a chain of numbers
 
 
-class HmmSettings(AnySettings):
+class HmmSettings(ChainSettings):
     """Hyperparameters of `Hmm`."""
 
-    states: int = Field(16, ge=1, le=2048, description="hidden states")
     emission: Literal["auto", "categorical", "gaussian", "mixture"] = Field(
         "auto", description="how a state shows itself; auto: categorical for symbols, gaussian for numbers"
     )
@@ -62,47 +61,16 @@ class HmmSettings(AnySettings):
         ge=0,
         description="each Gaussian counts so many points more than it has, as far apart as neighbours usually are",
     )
-    initial: Literal["random", "sticky"] = Field(
-        "random", description="moves that learning starts from: any to any, or nine in ten stay (regimes that last)"
-    )
-    smoothing: float = Field(
-        0.1, ge=0, description="each state has so many observations and moves more than it has, which look like the average"
-    )
-    restarts: int = Field(5, ge=1, description="random starts, of which the most probable after 15 passes goes on")
-    first_start: int = Field(0, ge=0, description="number of the first start; another number gives other starts")
-    iterations: int = Field(200, ge=1, description="passes of Baum-Welch at most")
-    tolerance: float = Field(1e-5, ge=0, description="gain in nats a symbol (or point) below which learning stops")
     window: int = Field(
         512, ge=2, description="a stream is learned from in pieces of so many symbols, and read so far back where it is cut"
     )
     most: int = Field(5_000_000, ge=2, description="learn from so many symbols or points at most, evenly spaced sequences")
 
 
-@dataclass
-class Sequences:
-    """What is learned from: ``lengths`` of sequences that stand one after the other, and how they are read.
-
-    Attributes:
-        lengths: long ``[sequence]``.
-        blocks: trees of beginnings (see `chains.grown`); empty where there is one long sequence of numbers.
-        total: symbols, or points.
-        values: float64 ``[point, output]``; ``row``: the step that each stands at. Both for numbers only.
-        usual: odds of the symbols over all data, ``[vocabulary]``; of numbers the variance between neighbours, ``[output]``.
-    """
-
-    lengths: Array
-    blocks: list[list[chains.Level]]
-    total: int
-    usual: Tensor
-    values: Tensor
-    row: Tensor
-
-
-class Hmm(Model):
+class Hmm(Chain, Model):
     """A hidden Markov model over `Tokens`, with exact likelihood; over a `Curve` it is a `HmmOfNumbers`.
 
-    Float64 on the processor. ``history`` is the objective after each pass of the start that was kept: log-likelihood and
-    what smoothing adds to it, in nats.
+    Float64 on the processor. Learning is `layers.baum_welch.Chain`'s; here is what the states show.
 
     >>> from pieria.noise import ItemNoise
     >>> model = Hmm(HmmSettings(states=2), Tokens(vocabulary=3, length=4, end=0))
@@ -126,8 +94,6 @@ class Hmm(Model):
     paper = "Rabiner 1989, A tutorial on hidden Markov models and selected applications in speech recognition"
 
     settings: HmmSettings
-    first: Tensor
-    moves: Tensor
     emission: Tensor
 
     def __new__(cls, *given: Any, **named: Any) -> "Hmm":
@@ -138,10 +104,7 @@ class Hmm(Model):
 
     def __init__(self, settings: HmmSettings, form: Form, condition: Form | None = None) -> None:
         super().__init__(settings, form, condition)
-        k = settings.states
-        self.register_buffer("first", torch.full((k,), 1 / k, dtype=torch.float64))
-        self.register_buffer("moves", torch.full((k, k), 1 / k, dtype=torch.float64))
-        self.history: list[float] = []
+        self._begin_chain(settings.states)
         self._begin_form()
 
     def _begin_form(self) -> None:
@@ -154,37 +117,9 @@ class Hmm(Model):
 
     # ---- learning: Baum-Welch ----------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def estimate(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Fit by Baum-Welch; an earlier fit is forgotten."""
-        data = self.gathered(batches)
-        best: tuple[list[float], dict[str, Tensor]] | None = None
-        starts = self.settings.restarts
-        for start in range(self.settings.first_start, self.settings.first_start + starts):
-            self.begin(data, start)
-            self.history = []
-            self._climb(data, min(TRIAL, self.settings.iterations) if starts > 1 else self.settings.iterations)
-            if best is None or self.history[-1] > best[0][-1]:
-                best = self.history, {name: buffer.clone() for name, buffer in self.named_buffers()}
-        assert best is not None
-        self.history = best[0]
-        for name, buffer in self.named_buffers():
-            buffer.copy_(best[1][name])
-        self._climb(data, self.settings.iterations)
-
-    def _climb(self, data: Sequences, passes: int) -> None:
-        """Go on until there have been so many passes, or the last one gained too little."""
-        while len(self.history) < passes:
-            prior = self._log_prior(data)
-            self.history.append(self.improve(data) + prior)
-            if not math.isfinite(self.history[-1]):
-                raise TrainingError(
-                    f"a log-likelihood of {self.history[-1]} after {len(self.history)} passes",
-                    "data that some path of states explains",
-                    "Raise smoothing above 0",
-                )
-            if len(self.history) > 1 and self.history[-1] - self.history[-2] < self.settings.tolerance * data.total:
-                break
+        self.fit_chain(self.gathered(batches))
 
     @torch.no_grad()
     def improve(self, data: Sequences) -> float:
@@ -193,54 +128,22 @@ class Hmm(Model):
         seen = self.emission.T.contiguous()
         nats, first, moves = 0.0, torch.zeros_like(self.first), torch.zeros_like(self.moves)
         for levels in data.blocks:
-            some = chains.expected(
+            some = baum_welch.expected(
                 levels, self.first, self.moves, seen, lambda level, counts: heard.index_add_(0, level.seen, counts)
             )
             nats, first, moves = nats + some[0], first + some[1], moves + some[2]
         assert isinstance(self.form, Tokens)
         # a stream may be entered anywhere: what begins a piece of it is no law of beginnings
         self._move(heard.sum(dim=0) if self.form.end is None else first, moves)
-        odds = heard.T + self.settings.smoothing * data.usual
-        total = odds.sum(dim=1, keepdim=True)
-        self.emission.copy_(torch.where(total > 0, odds / total.clamp_min(1e-300), self.emission))
+        self.emission.copy_(shares(heard.T + self.settings.smoothing * data.usual, self.emission))
         return nats
-
-    def _move(self, first: Tensor, moves: Tensor) -> None:
-        """Make the first states and moves as probable as they were expected."""
-        extra = self.settings.smoothing / self.settings.states
-        self.first.copy_((first + extra) / (first + extra).sum())
-        odds = moves + extra
-        total = odds.sum(dim=1, keepdim=True)
-        # a state that was never left keeps its moves
-        self.moves.copy_(torch.where(total > 0, odds / total.clamp_min(1e-300), self.moves))
-
-    def _log_prior(self, data: Sequences) -> float:
-        """What smoothing adds to the log-likelihood: the average observations' and moves' log-probability in each state."""
-        prior = self._log_prior_of_emission(data)
-        if self.settings.smoothing:
-            moved = self.first.log().mean() + self.moves.log().mean(dim=1).sum()
-            prior += self.settings.smoothing * float(moved)
-        return prior
 
     def _log_prior_of_emission(self, data: Sequences) -> float:
         smoothing = self.settings.smoothing
         return smoothing * float((data.usual * self.emission.log()).sum()) if smoothing else 0.0
 
-    def begin(self, data: Sequences, start: int) -> None:
-        """The random start of this number."""
-        k = self.settings.states
-        noise = StepNoise(self.settings.first_start, start, "start", 1)
-        moves = _exponential(noise, "moves", (k, k))
-        moves = moves / moves.sum(dim=1, keepdim=True)
-        if self.settings.initial == "sticky":
-            moves = 0.9 * torch.eye(k, dtype=torch.float64) + 0.1 * moves
-        first = _exponential(noise, "first", (k,))
-        self.first.copy_(first / first.sum())
-        self.moves.copy_(moves)
-        self._begin_emission(data, noise)
-
     def _begin_emission(self, data: Sequences, noise: StepNoise) -> None:
-        odds = data.usual * _exponential(noise, "emission", tuple(self.emission.shape))
+        odds = data.usual * any_law(noise, "emission", tuple(self.emission.shape))
         self.emission.copy_(odds / odds.sum(dim=1, keepdim=True))
 
     def gathered(self, batches: Callable[[], Iterable[Batch]]) -> Sequences:
@@ -264,16 +167,8 @@ class Hmm(Model):
         else:
             each = np.concatenate(lengths)
             each = each[each > 0]
-        flat, each = _thinned(flat, each, self.settings.most)
-        usual = np.bincount(flat, minlength=self.form.vocabulary) + 0.5
-        room, ends, begins = max(1, AT_ONCE // self.settings.states), np.cumsum(each), np.cumsum(each) - each
-        block = begins // room
-        blocks = [
-            chains.grown(flat[begins[rows[0]] : ends[rows[-1]]], each[rows])
-            for rows in (np.flatnonzero(block == number) for number in np.unique(block))
-        ]
-        empty = torch.empty(0)
-        return Sequences(each, blocks, len(flat), torch.from_numpy(usual / usual.sum()), empty, empty)
+        room = max(1, AT_ONCE // self.settings.states)
+        return baum_welch.of_symbols(flat, each, self.form.vocabulary, most=self.settings.most, room=room)
 
     def _check(self, batch: Batch) -> None:
         check(self.form, batch.x)
@@ -313,23 +208,12 @@ class Hmm(Model):
     def _read(self, tokens: Tensor, law: Tensor) -> tuple[Tensor, Tensor]:
         """Read symbols from a law of the state at the first: the laws at the next one after each, ``[batch, time, state]``,
         and the nats of each symbol, ``[batch, time]``; `form.begin` has none, and sets the law back to that of a beginning.
-
-        After a symbol that no state can show, every state is as likely as any other.
         """
         assert isinstance(self.form, Tokens)
         begins = tokens == self.form.begin
         shown = self.emission.T[tokens.masked_fill(begins, 0)]  # [batch, time, state]
-        laws, sums = [law], []
-        for t in range(tokens.shape[1]):
-            law = law * shown[:, t]
-            total = law.sum(dim=1, keepdim=True)
-            law = torch.where(total > 0, law / total.clamp_min(1e-300), 1 / law.shape[1]) @ self.moves
-            law = torch.where(begins[:, t, None], self.first, law)
-            laws.append(law)
-            sums.append(total[:, 0])
-        if not sums:
-            return law[:, None], law.new_zeros(len(law), 0)
-        return torch.stack(laws[1:], dim=1), torch.stack(sums, dim=1).log().masked_fill(begins, 0.0)
+        laws, odds = chains.foretold(self.first, self.moves, shown, law, begins)
+        return laws, odds.log().masked_fill(begins, 0.0)
 
     @torch.no_grad()
     def logits(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -447,16 +331,12 @@ class HmmOfNumbers(Hmm):
             self.points = functions[0]
 
     def _measure(self, functions: list[Tensor]) -> None:
-        """The range of the input, and its usual gap: the mean of those that are no holes."""
+        """The range of the input, and its usual gap."""
         x = torch.cat([f[:, 0] for f in functions])
-        gaps = torch.cat([f[:, 0].diff() for f in functions])
-        gaps = gaps[gaps > 0]
         self.low.copy_(x.min())
         self.high.copy_(x.max())
-        if len(gaps):
-            usual = gaps[gaps <= 1.5 * gaps.median()].mean()
-            whole = sum((f[-1, 0] - f[0, 0] for f in functions), torch.zeros(()))
-            self.gap.copy_(torch.maximum(usual, whole / (20 * len(x))))  # holes are not all of the chain
+        if (gap := curves.usual_gap(functions)) is not None:
+            self.gap.copy_(gap)
 
     def gathered(self, batches: Callable[[], Iterable[Batch]]) -> Sequences:
         """All curves, step by step; one alone is worked on along its length, several side by side."""
@@ -466,7 +346,7 @@ class HmmOfNumbers(Hmm):
         begins = np.cumsum(lengths) - lengths
         row = torch.cat([s + int(begin) for s, begin in zip(steps, begins, strict=True)])
         values = torch.cat([f[:, 1:] for f in functions])
-        blocks = [] if len(functions) == 1 else [chains.grown(np.arange(lengths.sum()), lengths, alike=False)]
+        blocks = [] if len(functions) == 1 else [baum_welch.grown(np.arange(lengths.sum()), lengths, alike=False)]
         usual = between_neighbours([f[:, 1:] for f in functions])
         return Sequences(lengths, blocks, len(values), usual, values, row)
 
@@ -477,11 +357,11 @@ class HmmOfNumbers(Hmm):
         shown = each.logsumexp(dim=2)
         odds = shown.new_zeros(int(data.lengths.sum()), len(self.first)).index_add_(0, data.row, shown)
         if not data.blocks:
-            nats, laws, moves = chains.expected_along(self.first, self.moves, odds)
+            nats, laws, moves = baum_welch.expected_along(self.first, self.moves, odds)
             first = laws[0]
         else:
             top, laws = odds.amax(dim=1, keepdim=True), torch.empty_like(odds)
-            nats, first, moves = chains.expected(
+            nats, first, moves = baum_welch.expected(
                 data.blocks[0],
                 self.first,
                 self.moves,
@@ -505,9 +385,8 @@ class HmmOfNumbers(Hmm):
 
     def _functions(self, batch: Batch) -> list[Tensor]:
         """The real points of each item, in order of the input: float64 ``[point, 1 + output]``."""
-        self._check(batch)
-        kept = [x if batch.mask is None else x[batch.mask[row]] for row, x in enumerate(batch.x)]
-        return [x[x[:, 0].argsort(stable=True)] for x in kept if len(x)]
+        assert isinstance(self.form, Curve)
+        return [x[x[:, 0].argsort(stable=True)] for x in curves.real_points(self.form, batch) if len(x)]
 
     def _steps(self, x: Tensor, begin: float) -> Tensor:
         """The step of the chain that each position is nearest to, long."""
@@ -526,9 +405,7 @@ class HmmOfNumbers(Hmm):
         With ``given``, given the points of the one series that was learned.
         """
         if not given or not len(self.points):
-            steps, which = self._steps(x, float(x[0])).diff().unique(return_inverse=True)
-            powers = [torch.linalg.matrix_power(self.moves, int(n)) for n in steps]
-            return self.first, powers[0] if len(powers) == 1 else torch.stack([*powers, self.moves])[which]
+            return self.first, chains.apart(self.moves, self._steps(x, float(x[0])).diff())
         begin = float(self.points[0, 0])
         known = self._steps(self.points[:, 0], begin)
         shown = self._odds(self.points[:, 1:])
@@ -539,16 +416,8 @@ class HmmOfNumbers(Hmm):
     def _together(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Items with the same positions: their rows, the order of their points, the points ``[row, point, 1 + output]``."""
         self._check(batch)
-        groups: dict[bytes, list[int]] = {}
-        for row, x in enumerate(batch.x):
-            real = torch.ones(len(x), dtype=torch.bool) if batch.mask is None else batch.mask[row]
-            groups.setdefault(x[:, 0].contiguous().numpy().tobytes() + real.numpy().tobytes(), []).append(row)
-        for rows in groups.values():
-            x = batch.x[rows[0], :, 0]
-            real = torch.arange(len(x)) if batch.mask is None else batch.mask[rows[0]].nonzero()[:, 0]
-            order = real[x[real].argsort(stable=True)]
-            if len(order):
-                yield torch.tensor(rows), order, batch.x[rows][:, order]
+        for rows, order in curves.alike(batch):
+            yield rows, order, batch.x[rows][:, order]
 
     @torch.no_grad()
     def log_prob(self, batch: Batch) -> Tensor:
@@ -609,12 +478,7 @@ class HmmOfNumbers(Hmm):
     def _positions(self, options: NumbersSampling, n: int, asked: Tensor | None) -> Tensor:
         """Where values are wanted, ``[1 or n, point]``."""
         if asked is not None:
-            places = asked if asked.ndim == 3 else asked[None]
-            if places.ndim != 3 or places.shape[2] != 1 or places.shape[0] not in (1, n) or not places.numel():
-                raise FormError(f"positions of shape {list(asked.shape)}", "[points, 1]", "Give them so")
-            if not torch.isfinite(places).all():
-                raise FormError("positions with NaN or infinity", "finite numbers", "Remove them")
-            return places[..., 0].double()
+            return curves.asked(asked, 1, n)[..., 0]
         start = float(self.low) if options.start is None else options.start
         stop = float(self.high) if options.stop is None else options.stop
         if start > stop:
@@ -634,20 +498,6 @@ class HmmOfNumbers(Hmm):
         data = {"path": path[0].double()[:, None], "deviation": spread[path[0]].sqrt()[:, :1]}
         yield Step("the hidden path", typical, note, data)
         yield Step("the draw", x, "Around its state's mean each value varies by itself.")
-
-
-def _exponential(noise: StepNoise, name: str, shape: tuple[int, ...]) -> Tensor:
-    """Exponential numbers: divided by their sum, they are a law drawn evenly from all laws."""
-    return -torch.log1p(-noise.uniform(name, shape)[0].double().clamp(1e-6, 1 - 1e-6))
-
-
-def _thinned(flat: Array, lengths: Array, most: int) -> tuple[Array, Array]:
-    """Evenly spaced sequences with about ``most`` symbols in all."""
-    if len(flat) <= most:
-        return flat, lengths
-    keep = np.zeros(len(lengths), bool)
-    keep[np.unique(np.linspace(0, len(lengths) - 1, max(1, int(len(lengths) * most / len(flat)))).astype(np.int64))] = True
-    return flat[np.repeat(keep, lengths)], lengths[keep]
 
 
 MODEL = Hmm

@@ -17,7 +17,7 @@ from pieria.data.batch import Batch
 from pieria.data.examples import StreamExamples
 from pieria.errors import FormError, TrainingError, UsageError
 from pieria.forms import Curve, Tokens
-from pieria.layers import chains
+from pieria.layers import baum_welch, chains
 from pieria.models import hmm
 from pieria.models.contract import Estimates, Explains, Hides, Predicts, Scores
 from pieria.models.hmm import Hmm, HmmOfNumbers, HmmSettings, NumbersSampling
@@ -200,12 +200,12 @@ def test_sequences_joined_by_their_beginnings_count_as_each_by_itself() -> None:
     for alike in (True, False):
         heard = torch.zeros(4, 3, dtype=torch.float64)
 
-        def hear(level: chains.Level, counts: torch.Tensor, heard: torch.Tensor = heard) -> None:
+        def hear(level: baum_welch.Level, counts: torch.Tensor, heard: torch.Tensor = heard) -> None:
             heard.index_add_(0, level.seen, counts)
 
-        levels = chains.grown(flat, lengths, alike=alike)
+        levels = baum_welch.grown(flat, lengths, alike=alike)
         found.append(
-            (levels, [*chains.expected(levels, model.first, model.moves, model.emission.T.contiguous(), hear), heard])
+            (levels, [*baum_welch.expected(levels, model.first, model.moves, model.emission.T.contiguous(), hear), heard])
         )
     assert sum(len(level.seen) for level in found[0][0]) < len(flat) == sum(len(level.seen) for level in found[1][0])
     for joined, each in zip(found[0][1], found[1][1], strict=True):
@@ -217,9 +217,11 @@ def test_sequences_joined_by_their_beginnings_count_as_each_by_itself() -> None:
 def test_one_long_sequence_in_pieces_is_as_in_one(time: int) -> None:
     first, moves, seen = laws(3), laws(3, 3), laws(time, 3, seed=5) ** 3
     answers = torch.empty(time, 3, dtype=torch.float64)
-    levels = chains.grown(np.arange(time), np.array([time]), alike=False)
-    nats, _, counts = chains.expected(levels, first, moves, seen, lambda level, law: answers.index_copy_(0, level.seen, law))
-    other = chains.expected_along(first, moves, seen.log())
+    levels = baum_welch.grown(np.arange(time), np.array([time]), alike=False)
+    nats, _, counts = baum_welch.expected(
+        levels, first, moves, seen, lambda level, law: answers.index_copy_(0, level.seen, law)
+    )
+    other = baum_welch.expected_along(first, moves, seen.log())
     assert other[0] == pytest.approx(nats, rel=1e-12)
     torch.testing.assert_close(other[1], answers, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(other[2], counts, rtol=1e-10, atol=1e-12)
@@ -239,12 +241,12 @@ def test_learning_never_goes_down_and_keeps_the_best_start(smoothing: float) -> 
         data = model.gathered(batches.copy)
         model.begin(data, start)
         model.history = []
-        model._climb(data, hmm.TRIAL)
+        model._climb(data, baum_welch.TRIAL)
         alone.append(model.history[-1])
     again = Hmm(model.settings, ITEMS)
     again.estimate(batches.copy)
     assert again.history == pytest.approx(model.history if len(model.history) > 40 else again.history)
-    assert again.history[hmm.TRIAL - 1] == pytest.approx(max(alone))
+    assert again.history[baum_welch.TRIAL - 1] == pytest.approx(max(alone))
 
 
 @pytest.mark.parametrize("settings", [{}, {"emission": "mixture", "components": 2}, {"covariance": "full"}])
