@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from pieria.layers.spreading import spread_out
 from pieria.noise import Noise
 
 NARROW = 1e-9  # least variance of a Gaussian, as a share of ``near``
@@ -58,20 +59,14 @@ class Gaussians(nn.Module):
     # ---- fitting -----------------------------------------------------------------------------------------------------
 
     def begin(self, values: Tensor, near: Tensor, noise: Noise) -> None:
-        """k-means++: each next centre is a point, drawn by its squared distance to the nearest; then each takes its own."""
+        """Centres at points that lie far apart (`spreading`), each of which then takes the points nearest to it."""
         k, m = self.weights.shape
         spread = values.var(dim=0, correction=0)
         scaled = values / torch.where(spread > 0, spread, 1.0).sqrt()
-        toss = noise.uniform("centres", (k * m,))[0].double()
-        distance, nearest = torch.ones(len(scaled), dtype=torch.float64), torch.zeros(len(scaled), dtype=torch.int64)
-        for number in range(k * m):
-            passed = (distance if bool(distance.any()) else torch.ones_like(distance)).cumsum(0)
-            centre = torch.searchsorted(passed, toss[number] * passed[-1], right=True).clamp(max=len(passed) - 1)
-            apart = (scaled - scaled[centre]).square().sum(dim=1)
-            closer = (apart < distance) | (number == 0)
-            nearest, distance = nearest.masked_fill(closer, number), torch.where(closer, apart, distance)
-            self.mean[number // m, number % m] = values[centre]
-        share = nn.functional.one_hot(nearest, k * m).double().view(-1, k, m)
+        toss = noise.uniform("centres", (k * m,))[0].double().numpy()
+        centres, nearest = spread_out(len(scaled), toss, lambda point: (scaled - scaled[point]).square().sum(dim=1).numpy())
+        self.mean.copy_(values[centres].view(k, m, -1))
+        share = nn.functional.one_hot(torch.from_numpy(nearest), k * m).double().view(-1, k, m)
         self.fit(share + 1e-3 / (k * m), values, near, extra=1.0, smoothing=1.0)
 
     def fit(self, share: Tensor, values: Tensor, near: Tensor, *, extra: float, smoothing: float) -> None:

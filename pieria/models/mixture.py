@@ -19,14 +19,14 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from scipy.linalg import solve_triangular
-from scipy.sparse import csr_array
-from scipy.special import logsumexp, ndtr, softmax
+from scipy.special import logsumexp, softmax
 from torch import Tensor
 
 from pieria.data.batch import Batch, check
 from pieria.errors import FormError, TrainingError, UsageError
 from pieria.forms import Form, Grid, Row
+from pieria.layers import binned, columns, joint_gaussians
+from pieria.layers.spreading import spread_out
 from pieria.models.contract import Model, NoOptions, Step
 from pieria.noise import Noise, StepNoise
 from pieria.settings import Field
@@ -34,7 +34,6 @@ from pieria.settings import Settings as AnySettings
 
 Array = np.ndarray
 MANY = 32  # ordered levels beyond which a table of odds would have too little data for each entry
-STRAY = 1e-3  # share of a binned Gaussian that may lie anywhere: one odd pixel must not cost hundreds of nats
 AT_ONCE = 1 << 22  # numbers held while a block of columns is worked on: bounds memory
 NARROW = 1e-6  # a column that never varies still has this variance: a density needs a width
 STEPS_OF_ANNEALING = 15
@@ -97,10 +96,11 @@ class Mixture(Model):
 
     def __init__(self, settings: MixtureSettings, form: Form, condition: Form | None = None) -> None:
         super().__init__(settings, form, condition)
-        self.numbers, self.codes, self.levels = _columns(form)
+        self.numbers, self.codes, self.levels = columns.kinds(form)
         self.depth = int(self.levels.max()) if len(self.levels) else 0
+        self.few = self.depth <= 4  # levels, so that most cells are met often
         self.binned = isinstance(form, Grid) and form.ordered and self.depth > MANY
-        self.flags = _flags(form) if isinstance(form, Row) else {}
+        self.flags = columns.flags(form)
         self.full = self.settings.covariance == "full"
         if self.full and (self.binned or not len(self.numbers) or any(place in self.flags for place in self.numbers)):
             raise UsageError(
@@ -129,7 +129,7 @@ class Mixture(Model):
         count = seen.sum(axis=0) + NARROW
         centre = values.sum(axis=0) / count
         spread = np.maximum((values**2).sum(axis=0) / count - centre**2, NARROW)
-        base = np.concatenate([_shares(codes[:, j], many) for j, many in enumerate(self.levels)] or [np.empty(0)])
+        base = np.concatenate([columns.shares(codes[:, j], many) for j, many in enumerate(self.levels)] or [np.empty(0)])
         if self.binned:
             centre, spread = codes.mean(axis=0), np.maximum(codes.var(axis=0), 1 / 12)
         self._prior = (centre, spread, base)
@@ -177,7 +177,7 @@ class Mixture(Model):
         return history
 
     def _spread_out(self, values: Array, codes: Array, start: int) -> Array:
-        """k-means++: each next centre is an item, drawn by its squared distance to the nearest; answers ``[item, k]``."""
+        """Each item answered for by the nearest of some items that lie far apart, ``[item, k]``."""
         spread = self._prior[1]
         uniform = (
             StepNoise(self.settings.first_start, start, "start", 1)
@@ -185,31 +185,28 @@ class Mixture(Model):
             .double()
             .numpy()
         )
-        nearest, distance = np.zeros(len(codes), np.int64), np.ones(len(codes))
-        for k, toss in enumerate(uniform):
-            passed = np.cumsum(distance if distance.any() else np.ones_like(distance))
-            item = min(int(np.searchsorted(passed, toss * passed[-1], side="right")), len(passed) - 1)
+
+        def apart(item: int) -> Array:
             if self.binned:
                 # levels are small whole numbers: their differences are taken in single precision to save memory
-                apart = ((codes.astype(np.float32) - codes[item]) ** 2 / spread.astype(np.float32)).sum(axis=1)
-            else:
-                apart = (codes != codes[item]).sum(axis=1) + ((values - values[item]) ** 2 / spread).sum(axis=1)
-            closer = (apart < distance) | (k == 0)
-            nearest[closer], distance = k, np.where(closer, apart, distance)
-        return np.eye(self.settings.components)[nearest]
+                away = (codes.astype(np.float32) - codes[item]) ** 2 / spread.astype(np.float32)
+                return np.asarray(away.sum(axis=1))
+            return np.asarray((codes != codes[item]).sum(axis=1) + ((values - values[item]) ** 2 / spread).sum(axis=1))
+
+        return np.eye(self.settings.components)[spread_out(len(codes), uniform, apart)[1]]
 
     def _joint(self, values: Array, seen: Array, codes: Array) -> Array:
         """``log π_k + log p(x | k)``, ``[item, k]``; numbers count where ``seen``, codes where they are not -1."""
         joint = np.tile(self.log_weights.numpy(), (len(codes), 1))
         if self.full:
-            joint += self._gaussians(values, seen)
+            joint += joint_gaussians.log_density(self.mean.numpy(), self.variance.numpy(), values, seen > 0)
         elif len(self.numbers):
             mean, precise = self.mean.numpy(), 1 / self.variance.numpy()
             joint -= 0.5 * (values**2 @ precise - 2 * values @ (mean * precise))
             joint -= 0.5 * seen @ (mean**2 * precise + np.log(2 * np.pi / precise))
         for block in self._blocks(len(codes)):
-            table = self._bins(block)[0].reshape(-1, self.settings.components) if self.binned else self._cells(block)
-            joint += self._indicator(codes, block) @ table
+            table = self._cells(block)
+            joint += columns.indicator(codes[:, block], self.levels[block], dense=self.few) @ table
         return joint
 
     def _maximise(self, values: Array, seen: Array, codes: Array, answers: Array, first: bool = False) -> None:
@@ -233,7 +230,7 @@ class Mixture(Model):
                 scatter = np.maximum(scatter, 0) + extra * ((mean - centre[:, None]) ** 2 + spread[:, None])
                 self.variance.copy_(torch.from_numpy(scatter / count))
         for block in self._blocks(len(codes)):
-            counts = self._indicator(codes, block).T @ answers  # [cell, k]
+            counts = columns.indicator(codes[:, block], self.levels[block], dense=self.few).T @ answers  # [cell, k]
             if self.binned:
                 self._maximise_bins(block, counts.reshape(-1, self.depth, self.settings.components), first)
                 continue
@@ -260,48 +257,14 @@ class Mixture(Model):
             prior += float((base[:, None] * self.odds.numpy()).sum())
         return self.settings.smoothing * prior
 
-    # ---- many ordered levels: a Gaussian seen through bins ------------------------------------------------------------
-
-    def _bins(self, block: slice) -> tuple[Array, Array, Array, Array]:
-        """For columns of ``block``: log-odds of each level ``[column, level, k]``; the share that the Gaussian has in it;
-        the first two moments, in standard units, of the number that it hides there.
-        """
-        mean, deviation = self.mean.numpy()[block, None, :], np.sqrt(self.variance.numpy()[block, None, :])
-        edges = (np.arange(1, self.depth)[None, :, None] - 0.5 - mean) / deviation
-        density = np.exp(-0.5 * edges**2) / np.sqrt(2 * np.pi)
-        pad = [(0, 0), (1, 1), (0, 0)]
-        below = np.pad(ndtr(edges), pad, constant_values=((0, 0), (0, 1), (0, 0)))
-        above = np.pad(ndtr(-edges), pad, constant_values=((0, 0), (1, 0), (0, 0)))
-        # in the right tail the difference of what lies above is exact, in the left tail that of what lies below
-        mass = np.where(below[:, :-1] > 0.5, above[:, :-1] - above[:, 1:], below[:, 1:] - below[:, :-1])
-        heard = (1 - STRAY) * mass
-        odds = heard + STRAY / self.depth
-        density, slope = np.pad(density, pad), np.pad(edges * density, pad)
-        safe = np.maximum(mass, 1e-290)
-        first = np.where(mass > 1e-290, (density[:, :-1] - density[:, 1:]) / safe, 0.0)
-        second = np.where(mass > 1e-290, 1 + (slope[:, :-1] - slope[:, 1:]) / safe, 0.0)
-        return np.log(odds), heard / odds, first, second
-
-    def _maximise_bins(self, block: slice, counts: Array, first_time: bool) -> None:
-        """Exact EM for the number hidden behind each level: its expected moments stand in for it."""
-        centre, spread = self._prior[0][block, None], self._prior[1][block, None]
-        extra = self.settings.smoothing
-        if first_time:
-            level = np.arange(self.depth)[None, :, None]
-            total = counts.sum(axis=1) + extra
-            mean = ((counts * level).sum(axis=1) + extra * centre) / total
-            scatter = (counts * (level - mean[:, None, :]) ** 2).sum(axis=1)
-        else:
-            _, share, first, second = self._bins(block)
-            old, deviation = self.mean.numpy()[block], np.sqrt(self.variance.numpy()[block])
-            heard = counts * share
-            total = heard.sum(axis=1) + extra
-            moment = deviation * (heard * first).sum(axis=1)
-            mean = ((total - extra) * old + moment + extra * centre) / total
-            away = old - mean
-            scatter = deviation**2 * (heard * second).sum(axis=1) + 2 * away * moment + away**2 * (total - extra)
-        scatter = np.maximum(scatter, 0) + extra * ((mean - centre) ** 2 + spread)
-        self.mean[block], self.variance[block] = torch.from_numpy(mean), torch.from_numpy(scatter / total)
+    def _maximise_bins(self, block: slice, counts: Array, first: bool) -> None:
+        """Many ordered levels: the expected moments of the number hidden behind each stand in for it."""
+        centre, spread = self._prior[0][block], self._prior[1][block]
+        old, extra = (self.mean.numpy()[block], self.variance.numpy()[block]), self.settings.smoothing
+        mean, variance = (
+            binned.begun(counts, centre, spread, extra) if first else binned.refitted(counts, *old, centre, spread, extra)
+        )
+        self.mean[block], self.variance[block] = torch.from_numpy(mean), torch.from_numpy(variance)
 
     # ---- columns -----------------------------------------------------------------------------------------------------
 
@@ -325,32 +288,12 @@ class Mixture(Model):
                 yield slice(begin, min(begin + width, len(self.codes)))
 
     def _cells(self, block: slice) -> Array:
+        """Log-odds of each level of the columns of ``block``, ``[cell, k]``."""
+        if self.binned:
+            odds = binned.bins(self.mean.numpy()[block], self.variance.numpy()[block], self.depth)[0]
+            return odds.reshape(-1, self.settings.components)
         table: Array = self.odds.numpy()[self.offsets[block.start] : self.offsets[block.stop]]
         return table
-
-    def _indicator(self, codes: Array, block: slice) -> Array | csr_array:
-        """1 in the cell of each code, ``[item, cell]``: a product with it looks up and sums, its transpose counts."""
-        part = codes[:, block]
-        begins = self.offsets[block] - self.offsets[block.start]
-        there = np.ones(part.shape, dtype=bool) if part.dtype == np.uint8 else part >= 0
-        cells = (part.astype(np.int64) + begins)[there]
-        ends = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
-        shape = (len(part), int(self.offsets[block.stop] - self.offsets[block.start]))
-        sparse = csr_array((np.ones(len(cells)), cells, ends), shape=shape)
-        return sparse.toarray() if self.levels.max() <= 4 else sparse  # dense products are quicker where ones are many
-
-    def _gaussians(self, values: Array, seen: Array) -> Array:
-        """Log-density under each full Gaussian of the numbers that are seen, ``[item, k]``."""
-        found = np.zeros((len(values), self.settings.components))
-        patterns, which = np.unique(seen > 0, axis=0, return_inverse=True)
-        for number, there in enumerate(patterns):
-            rows = which.reshape(-1) == number
-            for k in range(self.settings.components):
-                factor = np.linalg.cholesky(self.variance.numpy()[k][np.ix_(there, there)])
-                apart = solve_triangular(factor, (values[rows][:, there] - self.mean.numpy()[there, k]).T, lower=True)
-                found[rows, k] = -0.5 * ((apart**2).sum(axis=0) + there.sum() * np.log(2 * np.pi))
-                found[rows, k] -= np.log(np.diag(factor)).sum()
-        return found
 
     def _check(self, x: Tensor) -> None:
         check(self.form, x)
@@ -395,10 +338,9 @@ class Mixture(Model):
             drawn[:, self.numbers] = self._numbers(component, normal, items, known)
         if self.binned:
             normal = noise.normal("number", (width,)).double().numpy()
-            hidden = self.mean.numpy()[:, component].T + np.sqrt(self.variance.numpy()[:, component].T) * normal
-            stray = noise.uniform("stray", (width,)).double().numpy() / STRAY
-            anywhere = np.floor(stray * self.depth)
-            drawn = np.where(stray < 1, anywhere, np.clip(np.rint(hidden), 0, self.depth - 1))
+            uniform = noise.uniform("stray", (width,)).double().numpy()
+            mean, variance = self.mean.numpy()[:, component].T, self.variance.numpy()[:, component].T
+            drawn = binned.drawn(mean, variance, normal, uniform, self.depth)
         elif len(self.codes):
             toss = noise.uniform("code", (len(self.codes),)).double().numpy()
             for j, place in enumerate(self.codes):
@@ -419,17 +361,8 @@ class Mixture(Model):
             return drawn
         drawn = np.empty_like(mean)
         for row, k in enumerate(component):
-            there = np.zeros(len(self.numbers), bool) if known is None else known[row, self.numbers]
-            variance = self.variance.numpy()[k]
-            rest, here = np.ix_(~there, there), np.ix_(there, there)
-            middle, spread = mean[row, ~there], variance[np.ix_(~there, ~there)]
-            if items is not None and there.any():
-                pull = np.linalg.solve(variance[here], variance[rest].T).T  # of what is known on what is not
-                middle = middle + pull @ (items[row, self.numbers][there] - mean[row, there])
-                spread = spread - pull @ variance[rest].T
-            drawn[row, there] = 0
-            if len(middle):
-                drawn[row, ~there] = middle + np.linalg.cholesky(spread) @ normal[row, ~there]
+            given = () if items is None or known is None else (items[row, self.numbers], known[row, self.numbers])
+            drawn[row] = joint_gaussians.drawn(mean[row], self.variance.numpy()[k], normal[row], *given)
         return drawn
 
     def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
@@ -466,33 +399,6 @@ class _Nothing(Noise):
         return torch.zeros(1, *shape)
 
     uniform = normal  # type: ignore[assignment]
-
-
-def _columns(form: Form) -> tuple[Array, Array, Array]:
-    """The places of numbers, those of codes, and how many levels each code has."""
-    if isinstance(form, Row):
-        kinds = [column.kind for column in form.columns]
-        numbers = [place for place, kind in enumerate(kinds) if kind in ("number", "integer")]
-        codes = [place for place, kind in enumerate(kinds) if kind in ("category", "missing")]
-        levels = [form.columns[place].levels or 2 for place in codes]
-    else:
-        assert isinstance(form, Grid)
-        places = list(range(form.channels * form.height * form.width))
-        numbers, codes = (places, []) if form.levels is None else ([], places)
-        levels = [form.levels or 0] * len(codes)
-    return np.array(numbers, np.int64), np.array(codes, np.int64), np.array(levels, np.int64)
-
-
-def _flags(form: Row) -> dict[int, int]:
-    """For each column that may be missing, the place of the column that says so."""
-    found = {place: form.missing_of(place) for place in range(len(form.columns)) if form.columns[place].kind != "missing"}
-    return {place: flag for place, flag in found.items() if flag is not None}
-
-
-def _shares(codes: Array, levels: int) -> Array:
-    """How often each code occurs in all data, never 0: what the average item looks like."""
-    counts = np.bincount(codes[codes >= 0] if codes.dtype != np.uint8 else codes, minlength=levels) + 0.5
-    return counts / counts.sum()
 
 
 MODEL = Mixture
