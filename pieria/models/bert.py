@@ -18,7 +18,6 @@ Papers: Devlin et al. 2019, arXiv 1810.04805; pseudo-likelihood, Salazar et al. 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -31,16 +30,15 @@ from pieria.errors import FormError, UsageError
 from pieria.forms import Form, Tokens
 from pieria.layers.attention import rotary_table
 from pieria.layers.encoder import BENDS, Activation, Encoder, Packing
+from pieria.layers.parameters import Optimiser, groups
 from pieria.layers.precision import Precision, products
 from pieria.models.contract import Losses, Model, Phase, Step
 from pieria.noise import Noise
-from pieria.sampling.decoding import chosen
-from pieria.sampling.filling import Filling, Round, rounds, smallest
+from pieria.sampling import lengths, masking
+from pieria.sampling.filling import Filling, windowed
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
 
-MASKED, OTHER = 0.8, 0.9  # of the places to be told, so many become the mask; up to here another symbol; the rest stay
-UNSEEN = 1e-3  # the share of the law of lengths that all lengths have alike
 TOGETHER = 256  # rows that are read at once when each place is masked in turn
 
 
@@ -71,7 +69,7 @@ class BERTSettings(AnySettings):
     precision: Precision = Field(
         "auto", description="of matrix products in training; auto is bfloat16 where the processor multiplies it natively"
     )
-    optimiser: Literal["orthogonal", "adamw"] = Field(
+    optimiser: Optimiser = Field(
         "orthogonal", description="how matrices inside layers are moved: all directions alike, or each number by itself"
     )
 
@@ -224,16 +222,12 @@ class BERT(Model):
         """Count how long the training items are."""
         if self.form.end is not None:
             for batch in batches():
-                self.lengths += torch.bincount(self._length(batch.x) - 1, minlength=len(self.lengths)).to(self.lengths)
+                length = lengths.lengths_of(batch.x, self.form.end, self.form.length)
+                self.lengths += torch.bincount(length - 1, minlength=len(self.lengths)).to(self.lengths)
 
     def spell(self, strings: list[str]) -> None:
-        """Be told what the symbols look like: a word begins where no letter or digit goes on, or where no ``##`` does."""
-        pieces = any(string.startswith("##") for string in strings)
-        begins = [not s.startswith("##") if pieces else not s[:1].isalnum() for s in strings]
-        # where no symbol of several letters holds a space, symbols are whole words (or single letters, which spaces part)
-        long = [s for s in strings if len(s) > 1]
-        words = not pieces and bool(long) and all(s.strip() == s for s in long) and not any(s == " " for s in strings)
-        self.starts.copy_(torch.tensor([True] * len(begins) if words or not any(begins) else begins))
+        """Be told what the symbols look like, and so which of them begin a word."""
+        self.starts.copy_(torch.tensor(masking.word_starts(strings)))
 
     def adopt(self, other: Model) -> None:
         """Begin with the weights of another `bert` of the same symbols: one of a stream has no end, which is new here.
@@ -264,12 +258,7 @@ class BERT(Model):
 
     def groups(self) -> dict[str, list[dict[str, Any]]]:
         """Matrices inside layers take orthogonal steps, tables of vectors AdamW's; single vectors do not decay."""
-        inside = [p for p in self.encoder.parameters() if p.dim() >= 2]
-        chosen = {id(p) for p in inside}
-        tables = [p for p in self.parameters() if p.dim() >= 2 and id(p) not in chosen]
-        vectors = [p for p in self.parameters() if p.dim() < 2]
-        entry = {"params": inside, "orthogonal": 2.0} if self.settings.optimiser == "orthogonal" else {"params": inside}
-        return {"all": [entry, {"params": tables}, {"params": vectors, "weight_decay": 0.0}]}
+        return {"all": groups(self, [self.encoder], self.settings.optimiser)}
 
     def phases(self) -> list[Phase]:
         """One."""
@@ -280,28 +269,16 @@ class BERT(Model):
 
         With ``hide``, that share of the places is masked, perhaps none of an item, and nothing else is changed.
         """
-        s, time = self.settings, x.shape[1:]
+        s = self.settings
         among = mask_after_end(x, self.form.end)
         if self.form.end is not None:
             among &= x != self.form.end
-        there = among.sum(dim=1)
-        whole = noise.uniform("writing").to(x.device) < (s.writing if hide is None else 0.0)
-        share = torch.where(whole, noise.uniform("share").to(x.device), s.masked if hide is None else hide)
-        # a part of a place is one place with that probability; at least one is always told
-        count = (share * there + noise.uniform("rounding").to(x.device)).floor()
-        count = count.clamp(min=1) if hide is None else count
-        keys = noise.uniform("place", time).to(x.device)
-        if s.whole_words or s.span > 1:
-            begins = self.starts[x] if s.whole_words else noise.uniform("span", time).to(x.device) < 1 / s.span
-            at = torch.arange(x.shape[1], device=x.device).expand(x.shape)
-            keys = keys.gather(1, at.masked_fill(~begins, 0).cummax(dim=1).values)  # a run has the key of its first place
-        told = smallest(among, keys, count)
+        begins = self.starts[x] if s.whole_words else 1 / s.span
         if hide is not None:
+            told, _ = masking.places(among, noise, hide, begins=begins)
             return x.masked_fill(told, self.mask_symbol), told
-        kind = noise.uniform("kind", time).to(x.device)
-        others = noise.integers("other", self.form.vocabulary, time).to(x.device)
-        read = torch.where(told & (kind < OTHER), others, x)
-        read = read.masked_fill(told & ((kind < MASKED) | whole[:, None]), self.mask_symbol)
+        told, whole = masking.places(among, noise, s.masked, writing=s.writing, least=1, begins=begins)
+        read = masking.disguised(x, told, whole, noise, vocabulary=self.form.vocabulary, mask=self.mask_symbol)
         return read, told
 
     def loss(self, batch: Batch, noise: Noise) -> Losses:
@@ -319,17 +296,6 @@ class BERT(Model):
         return self.loss(batch, noise)
 
     # ---- scoring
-
-    def _length(self, x: Tensor) -> Tensor:
-        """How many symbols each item has with its end, one more than there are places for one that is cut; ``[batch]``."""
-        assert self.form.end is not None
-        length = mask_after_end(x, self.form.end).sum(dim=1)
-        return torch.where(x.eq(self.form.end).any(dim=1), length, self.form.length + 1)
-
-    def _length_law(self) -> Tensor:
-        """The probability of each length ``1 … form.length``, and of being cut before the end."""
-        counted = self.lengths.double() / self.lengths.sum().clamp(min=1)
-        return counted * (1 - UNSEEN) + UNSEEN / len(counted) if bool(counted.any()) else counted + 1 / len(counted)
 
     def log_prob(self, batch: Batch) -> Tensor:
         """The pseudo-likelihood, nats ``[batch]``: Σ log p(x_t | all others) over the places that count.
@@ -355,7 +321,8 @@ class BERT(Model):
             found = self.odds(x[row], masked, masked).double().log_softmax(dim=-1)
             total.index_add_(0, row, found.gather(1, x[row, place][:, None])[:, 0])
         if self.form.end is not None:
-            total += self._length_law().log()[self._length(batch.x) - 1]
+            length = lengths.lengths_of(batch.x, self.form.end, self.form.length)
+            total += lengths.law_of(self.lengths).log()[length - 1]
         return total
 
     @torch.no_grad()
@@ -397,7 +364,7 @@ class BERT(Model):
         self.eval()
         with torch.inference_mode():
             x, masked = self._ended(x, masked, noise)
-            for made in self._rounds(x, masked, options, noise):
+            for made in windowed(self._choices, x, masked, options, noise, self.form.length):
                 x = made.x
         self.train(training)
         return x.clone()  # made in inference mode, which autograd would refuse to use later
@@ -420,33 +387,9 @@ class BERT(Model):
 
     def _ended(self, x: Tensor, masked: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Where an item ends is settled first: it is given, or drawn from the lengths that agree with what is given."""
-        end = self.form.end
-        if end is None:
+        if self.form.end is None:
             return x, masked
-        time = x.shape[1]
-        places = torch.arange(1, time + 1, device=x.device)
-        given, ends = ~masked & (x != end), ~masked & (x == end)
-        least = (given * places).amax(dim=1)  # symbols that must stand before the end
-        first = torch.where(ends, places, time + 1).amin(dim=1)  # a given end; one past all where there is none
-        lengths = torch.arange(1, time + 2, device=x.device)  # with the end; the last is an item without one
-        law = torch.cat([self._length_law()[:time], self._length_law()[-1:]])
-        fits = (lengths > least[:, None]) & (lengths <= first[:, None])
-        odds = law.log().masked_fill(~fits, -torch.inf)
-        length = lengths[chosen(odds, noise.uniform("length").double().to(x.device)[:, None])]
-        return torch.where(places >= length[:, None], end, x), masked & (places < length[:, None])
-
-    def _rounds(self, x: Tensor, masked: Tensor, options: Filling, noise: Noise) -> Iterator[Round]:
-        """Fill window by window: a text longer than one goes on by half a window, which reads the other half."""
-        window, time = self.form.length, x.shape[1]
-        for part, start in enumerate(range(0, max(1, time - window // 2), max(1, window - window // 2))):
-            here = slice(start, start + window)
-            for made in rounds(self._choices, x[:, here], masked[:, here], options, noise, part):
-                whole, left, placed, asked = x.clone(), masked.clone(), torch.zeros_like(masked), torch.zeros_like(masked)
-                whole[:, here], left[:, here], placed[:, here], asked[:, here] = made.x, made.masked, made.placed, made.asked
-                yield replace(made, x=whole, masked=left, placed=placed, asked=asked)
-                x = whole
-            masked = masked.clone()
-            masked[:, here] = False
+        return lengths.ended(x, masked, lengths.law_of(self.lengths), self.form.end, noise.uniform("length"))
 
     def _choices(self, x: Tensor, masked: Tensor, asked: Tensor) -> Tensor:
         """The odds of places inside an item: there is no end."""
@@ -468,7 +411,7 @@ class BERT(Model):
             length = f"The text shall have {count} symbols, a length drawn as often as it came in training; all are masked."
             yield Step("masks", x.clone(), length, {"masked": masked[0]})
             before = masked
-            for made in self._rounds(x, masked, options, noise):
+            for made in windowed(self._choices, x, masked, options, noise, self.form.length):
                 placed = made.placed[0].nonzero()[:, 0]
                 data = {"masked": made.masked[0], "placed": made.placed[0]}
                 note = f"{len(placed)} places were filled." if len(placed) != 1 else "One place was filled."

@@ -33,6 +33,7 @@ from pieria.layers.cross_attention import CrossAttention, among_real
 from pieria.layers.dropout import Dropout
 from pieria.layers.feed_forward import Bend, FeedForward
 from pieria.layers.norms import NormName, norm
+from pieria.layers.parameters import Optimiser, groups
 from pieria.layers.precision import Precision, products
 from pieria.losses.symbols import cross_entropy, symbol_log_prob
 from pieria.models.contract import Losses, Model, Phase, Step
@@ -70,7 +71,7 @@ class TransformerSettings(AnySettings):
     precision: Precision = Field(
         "auto", description="of matrix products in training; auto is bfloat16 where the processor multiplies it natively"
     )
-    optimiser: Literal["orthogonal", "adamw"] = Field(
+    optimiser: Optimiser = Field(
         "orthogonal", description="how matrices inside layers are moved: all directions alike, or each number by itself"
     )
 
@@ -306,12 +307,7 @@ class Transformer(Model):
 
     def groups(self) -> dict[str, list[dict[str, Any]]]:
         """Matrices inside layers take orthogonal steps, tables of vectors AdamW's; single vectors do not decay."""
-        inside = [p for part in (self.encoder, self.decoder) for p in part.parameters() if p.dim() >= 2]
-        chosen = {id(p) for p in inside}
-        tables = [p for p in self.parameters() if p.dim() >= 2 and id(p) not in chosen]
-        vectors = [p for p in self.parameters() if p.dim() < 2]
-        entry = {"params": inside, "orthogonal": 2.0} if self.settings.optimiser == "orthogonal" else {"params": inside}
-        return {"all": [entry, {"params": tables}, {"params": vectors, "weight_decay": 0.0}]}
+        return {"all": groups(self, [self.encoder, self.decoder], self.settings.optimiser)}
 
     def phases(self) -> list[Phase]:
         """One."""

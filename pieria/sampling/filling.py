@@ -8,7 +8,7 @@ item does not depend on the batch around it.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -100,6 +100,20 @@ def rounds(odds: Odds, x: Tensor, masked: Tensor, options: Filling, noise: Noise
         yield Round(f"round {number}", x.clone(), masked.clone(), _among(placed, rows, x), logits, _among(asked, rows, x))
     for sweep in range(options.sweeps):
         yield _swept(odds, x, first, options, noise, part, sweep)
+
+
+def windowed(odds: Odds, x: Tensor, masked: Tensor, options: Filling, noise: Noise, window: int) -> Iterator[Round]:
+    """`rounds`, window by window: a text longer than one goes on by half a window, which reads the other half."""
+    time = x.shape[1]
+    for part, start in enumerate(range(0, max(1, time - window // 2), max(1, window - window // 2))):
+        here = slice(start, start + window)
+        for made in rounds(odds, x[:, here], masked[:, here], options, noise, part):
+            whole, left, placed, asked = x.clone(), masked.clone(), torch.zeros_like(masked), torch.zeros_like(masked)
+            whole[:, here], left[:, here], placed[:, here], asked[:, here] = made.x, made.masked, made.placed, made.asked
+            yield replace(made, x=whole, masked=left, placed=placed, asked=asked)
+            x = whole
+        masked = masked.clone()
+        masked[:, here] = False
 
 
 def _swept(odds: Odds, x: Tensor, first: Tensor, options: Filling, noise: Noise, part: int, sweep: int) -> Round:

@@ -11,6 +11,7 @@ from pieria.forms import Tokens
 from pieria.models.bert import BERT, BERTSettings
 from pieria.models.contract import Embeds, Explains, FillsSymbols, Validates, abilities
 from pieria.noise import ItemNoise, StepNoise
+from pieria.sampling import lengths
 from pieria.sampling.filling import Filling
 
 ITEMS, STREAM = Tokens(11, 9, 10), Tokens(7, 8)
@@ -173,7 +174,7 @@ def test_spans_and_whole_words_are_masked_together():
 def test_the_pseudo_likelihood_masks_one_place_at_a_time():
     model = build()
     x = torch.tensor([[1, 2, 3, 10, 10, 10, 10, 10, 10]])
-    wanted = float(model._length_law()[3].log())
+    wanted = float(lengths.law_of(model.lengths)[3].log())
     with torch.no_grad():
         for place in range(3):
             one = torch.zeros_like(x, dtype=torch.bool)
