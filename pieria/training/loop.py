@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
@@ -27,6 +27,7 @@ from pieria.training.checkpoints import Progress
 from pieria.training.game import Game, Said
 from pieria.training.heldout import HeldOut, unit
 from pieria.training.interrupts import Interrupts
+from pieria.training.journal import Journal, finite
 from pieria.training.plan import Plan
 from pieria.training.processes import Processes
 from pieria.training.stages import Prepares, chosen, course, order_of
@@ -35,7 +36,7 @@ from pieria.training.workspace import Workspace
 
 SWEEP = 1024  # items in one batch of a pass over everything
 LOOKS_SHARE = 0.1  # of the time budget that looking at held-out data may take on top of it
-PREVIEWS, PREVIEW_SHARE = 20, 0.1  # how often in a run, and the share of the training time that they may take
+PREVIEWS = 20  # how often in a run
 
 
 @dataclass
@@ -121,13 +122,10 @@ class _Learning:
         self.processes, self.workspace, self.watch, self.interrupts = processes, workspace, watch, interrupts
         self.progress = Progress()
         self.loaded: dict[str, Tensor] = {}
-        self.best: dict[str, Tensor] = {}
         self.ended: Literal["done", "early", "stopped"] = "done"
         self.totals: list[dict[str, int]] = []
-        self.previewed = 0.0
         self.meter = energy.Meter(gpu=processes.device.type != "cpu")
-        self.begun = self.saved = time.perf_counter()
-        self.saving = 0.0
+        self.journal = Journal(model, workspace, watch, processes, self.meter, plan.keep)
 
     # ---- the course of a run -----------------------------------------------------------------------------------------
 
@@ -144,7 +142,7 @@ class _Learning:
             self.totals = self.workspace.record.get("totals", [])
             self.workspace.cut_log(self.progress.lines)
             self.watch.say(f"going on after step {self.progress.offset + self.progress.step}")
-        self.begun -= self.progress.elapsed
+        self.journal.begun -= self.progress.elapsed
 
     def run(self) -> History:
         """Every stage from where the run is."""
@@ -168,20 +166,21 @@ class _Learning:
                     joules=p.joules,
                 )
                 # a stage that ended early does not end the next one
-                self.loaded, self.best, self.ended = {}, {}, "done"
-                self._checkpoint(None, None)
+                self.loaded, self.ended = {}, "done"
+                self.journal.best = {}
+                self.journal.checkpoint(self.progress)
         self.model.eval()
         p = self.progress
         return History(
             steps=p.offset + p.step,
             ended=self.ended,
             totals=self.totals,
-            best=_finite(p.best),
+            best=finite(p.best),
             best_step=p.best_step,
-            held_out=_finite(p.looked),
+            held_out=finite(p.looked),
             unit=unit(self.model),
             seconds=round(p.seconds, 3),
-            elapsed=round(time.perf_counter() - self.begun, 3),
+            elapsed=round(self.journal.elapsed(), 3),
             cost=self.meter.cost(),
         )
 
@@ -220,9 +219,9 @@ class _Learning:
         p.seconds += time.perf_counter() - begun
         p.step = p.total = 1
         p.looked = p.best = held.look() if held is not None else None
-        self._report(stage, rate=None)
+        self.journal.report(p, stage, rate=None, step=p.step, looked=p.looked)
         if last:
-            self._preview(1)
+            self.journal.preview(p, 1)
 
     # ---- learning by gradient ----------------------------------------------------------------------------------------
 
@@ -252,14 +251,14 @@ class _Learning:
         waiting: list[tuple[int, Said, float]] = []  # steps done while the budget is still being timed
         part.train()
         if last and p.step == 0:
-            self._preview(0)
+            self.journal.preview(p, 0)
         while p.total is None or p.step < p.total:
             begun = time.perf_counter()
             rate = plan.rate_at(p.step, p.total)
             try:
                 said = game.play(p.step, rate, self._parts(examples, order, p.step, slices, plan.seed))
             except TrainingError as error:
-                raise TrainingError(error.got, error.wanted, f"{error.do}. {self._last_good()}") from None
+                raise TrainingError(error.got, error.wanted, f"{error.do}. {self.journal.last_good()}") from None
             average.update(p.step)
             waiting.append((p.step + 1, said, time.perf_counter() - begun))
             p.step += 1
@@ -276,20 +275,20 @@ class _Learning:
                 break
             if stopping := self._stopping():
                 self.ended = "stopped"
-            if p.total is not None and (stopping or self._due(plan)):
-                self._checkpoint(game, average)
+            if p.total is not None and (stopping or self.journal.due(p, plan.checkpoint_every)):
+                self.journal.checkpoint(p, game, average)
             if stopping:
                 break
         if self.ended == "done":
-            self._checkpoint(game, average)
+            self.journal.checkpoint(p, game, average)
         game.end()
         average.settle()
         if self.ended != "stopped" and p.best is not None and plan.patience and p.best_step != p.step:
-            weights.restore(part, {name: value.to(processes.device) for name, value in self._best().items()})
+            weights.restore(part, {name: value.to(processes.device) for name, value in self.journal.best_weights(p).items()})
             p.looked = p.best
         part.eval()
         if last:
-            self._preview(p.offset + p.step, force=True)
+            self.journal.preview(p, p.offset + p.step, force=True)
 
     def _parts(self, examples: Examples, order: Any, step: int, slices: list[slice], seed: int) -> list[tuple[int, Batch]]:
         places, epochs = order.places(step), order.epochs(step)
@@ -335,11 +334,7 @@ class _Learning:
         """What follows a step: losses for the log, a look at held-out data, a line, a preview."""
         p = self.progress
         assert p.total is not None
-        for phase, values in said.items():
-            p.counts[phase] = p.counts.get(phase, 0) + 1
-            sums = p.sums.setdefault(phase, {})
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + value
+        self.journal.add(p, said)
         ends = step == p.total
         every = p.evaluate_every
         looks = held is not None and every and (ends or (step % every == 0 and step > plan.timed(p.total)))
@@ -349,10 +344,12 @@ class _Learning:
                 self._compare(part, plan, step, p.looked)
         reports = plan.reports(p.total)
         if ends or looks or step % reports == 0:
-            self._report(stage, rate=plan.rate_at(step - 1, p.total), step=step, looked=p.looked if looks else None)
+            self.journal.report(
+                p, stage, rate=plan.rate_at(step - 1, p.total), step=step, looked=p.looked if looks else None
+            )
             if last and not ends and step % (reports * max(1, round(p.total / PREVIEWS / reports))) == 0:
                 with average.applied():
-                    self._preview(p.offset + step)
+                    self.journal.preview(p, p.offset + step)
                 part.train()
 
     def _compare(self, part: Model, plan: Plan, step: int, value: float) -> None:
@@ -364,7 +361,7 @@ class _Learning:
             return  # no likelihood to compare with yet
         elif p.best is None or value < p.best:
             p.best, p.best_step, p.worse = value, step, 0
-            self._keep_best(checkpoints.tensors_of(part))
+            self.journal.keep_best(p, checkpoints.tensors_of(part))
         else:
             p.worse += 1
             if p.worse >= plan.patience:
@@ -374,99 +371,8 @@ class _Learning:
                     f"the weights after step {p.offset + p.best_step} are kept"
                 )
 
-    # ---- what is kept ------------------------------------------------------------------------------------------------
-
-    def _keep_best(self, tensors: dict[str, Tensor]) -> None:
-        p = self.progress
-        if self.workspace is None:
-            self.best = tensors
-        else:
-            self.workspace.keep_best(p.offset + p.best_step, tensors)
-
-    def _best(self) -> dict[str, Tensor]:
-        p = self.progress
-        if self.workspace is None:
-            return self.best
-        return self.workspace.best(p.offset + p.best_step)
-
-    def _report(self, stage: Stage, *, rate: float | None, step: int | None = None, looked: float | None = None) -> None:
-        p = self.progress
-        means = {phase: {name: total / p.counts[phase] for name, total in sums.items()} for phase, sums in p.sums.items()}
-        p.sums, p.counts = {}, {}
-        line: dict[str, Any] = {"step": p.offset + (p.step if step is None else step)}
-        if stage.name:
-            line["stage"] = stage.name
-        # "generator" is what the phase minimised, "generator/penalty" a named part of it; JSON has no infinity
-        line["losses"] = {
-            phase if name == "loss" else f"{phase}/{name}": value
-            for phase, values in means.items()
-            for name, value in values.items()
-            if math.isfinite(value)
-        }
-        if rate is not None:
-            line["rate"] = rate
-        seen = looked if step is not None else p.looked
-        if _finite(seen) is not None:
-            line["validation"] = seen
-        line |= {
-            "seconds": round(p.seconds, 3),
-            "memory_mb": energy.memory(self.processes.device),
-            "joules": round(self.meter.joules(), 3),
-        }
-        p.lines += 1
-        if self.workspace is not None:
-            self.workspace.log(line)
-        if self.processes.main:
-            self.watch.report(line)
-
-    def _preview(self, step: int, *, force: bool = False) -> None:
-        """Show what the model makes now, unless that has taken too much of the time already."""
-        preview = self.watch.preview
-        if preview is None or not self.processes.main:
-            return
-        if not force and self.previewed > PREVIEW_SHARE * self.progress.seconds + 1.0:
-            return
-        begun = time.perf_counter()
-        before = self.model.training
-        self.model.eval()
-        with torch.no_grad(), seeded("preview"), low_rank.merged(self.model):
-            preview(self.model, step)
-        self.model.train(before)
-        self.previewed += time.perf_counter() - begun
-
-    def _due(self, plan: Plan) -> bool:
-        p = self.progress
-        if self.workspace is None:
-            return False
-        if plan.checkpoint_every is not None:
-            return p.step % plan.checkpoint_every == 0
-        return time.perf_counter() - self.saved > max(30.0, 20 * self.saving)
-
-    def _checkpoint(self, game: Game | None, average: Average | None) -> None:
-        if self.workspace is None:
-            return
-        begun, p = time.perf_counter(), self.progress
-        p.elapsed, p.joules = begun - self.begun, self.meter.joules()
-        tensors = {f"model/{name}": value for name, value in checkpoints.tensors_of(self.model).items()}
-        tensors |= {f"optimiser/{name}": value for name, value in (game.state() if game else {}).items()}
-        tensors |= {f"average/{name}": value for name, value in (average.weights if average else {}).items()}
-        said = {"progress": asdict(p), "best": p.offset + p.best_step if p.best is not None else None}
-        self.workspace.checkpoint(p.offset + p.step, tensors, said, self.plan.keep)
-        self.saved = time.perf_counter()
-        self.saving = self.saved - begun
-
-    def _last_good(self) -> str:
-        newest = None if self.workspace is None else self.workspace.newest_checkpoint()
-        if newest is None:
-            return "There is no checkpoint yet"
-        return f"The last good checkpoint is {newest}"
-
     def _stopping(self) -> bool:
         return self.processes.sums([float(self.interrupts.asked)])[0] > 0
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
