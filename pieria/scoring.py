@@ -1,7 +1,8 @@
 """How probable is each of these, and how unusual beside held-out data: what ``Run.score`` answers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,12 @@ from torch import Tensor
 
 from pieria.data.batch import Batch
 from pieria.data.examples import Examples
-from pieria.errors import UsageError
+from pieria.errors import DataError, UsageError
 from pieria.evaluation.rows import jacobian
 from pieria.forms import Curve, Row, Tokens
-from pieria.modalities.contract import Collection, Modality
+from pieria.modalities.contract import Artifact, Collection, Modality
 from pieria.modalities.messages import Conversation
-from pieria.models.contract import Model, Predicts, Scores, ScoresSymbols, device_of
+from pieria.models.contract import Hides, Model, Predicts, Scores, ScoresSymbols, device_of
 
 TOGETHER = 64  # items scored in one go
 SHOWN = 60  # characters of an item in a table
@@ -126,6 +127,42 @@ def score(
         len(reference),
         said,
     )
+
+
+def collected(model: Model, modality: Modality, what: str | Path | Sequence[Artifact], column: str | None) -> Collection:
+    """What is to be asked of: the artifacts in a file or a folder, or a list of them, of a model of pairs with prompts."""
+    if isinstance(what, str | Path) and Path(what).expanduser().exists():
+        return modality.read(Path(what).expanduser(), column)
+    if isinstance(what, str | Path):
+        raise DataError(f"{what} does not exist", "a file, a folder, or a list of artifacts", "Check the path")
+    if isinstance(model.condition, Tokens):
+        if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in what):
+            raise UsageError(
+                "texts without their prompts",
+                "pairs: (prompt, completion)",
+                "Score [(prompt, completion), …], or a file",
+            )
+        return Collection([pair[1] for pair in what], prompts=[pair[0] for pair in what])
+    return Collection(list(what))
+
+
+def hidden(model: Model, modality: Modality, collection: Collection, posterior: bool) -> list[list[int]] | list[Tensor]:
+    """The hidden states behind each item, one a symbol or point: what ``Run.states`` answers."""
+    assert isinstance(model, Hides)
+    examples = modality.examples(collection)
+    stream = isinstance(examples.form, Tokens) and examples.form.end is None
+    context = model.reach if stream and isinstance(model, Predicts) else 0
+    found: list[Tensor] = []
+    with torch.inference_mode():
+        for batch in examples.sweep(16, length=16 * context or None, context=context):
+            there = batch.to(device_of(model))
+            path = (model.posterior if posterior else model.states)(there).cpu()
+            real = torch.ones(batch.x.shape[:2], dtype=torch.bool) if batch.mask is None else batch.mask
+            if isinstance(examples.form, Tokens) and not stream:
+                real = real & (batch.x != examples.form.end)
+            found += [row[counts] for row, counts in zip(path, real, strict=True)]
+    found = [torch.cat(found)] if stream else found
+    return found if posterior else [path.tolist() for path in found]
 
 
 def things(model: Model, batch: Batch) -> Tensor:

@@ -92,7 +92,7 @@ def test_labels(home):
 
 def test_a_class_is_asked_for_by_its_name_before_its_number():
     from pieria.forms import Label
-    from pieria.run import _class
+    from pieria.making import _class
 
     stars = Label(("1", "2", "3"))
     assert [_class(name, stars) for name in (1, "3", 0)] == [0, 2, 0]

@@ -1,0 +1,203 @@
+"""What a run makes: samples, drawings with their odds, texts longer than the context; and writing them to files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pieria.errors import UsageError, unknown
+from pieria.forms import Label, Tokens
+from pieria.modalities.chat import Chat
+from pieria.modalities.contract import Artifact
+from pieria.models.contract import device_of
+from pieria.noise import ItemNoise
+from pieria.texts import Texts
+
+if TYPE_CHECKING:
+    from pieria.drawing import Drawing
+
+
+class Makes(Texts):
+    """The verbs of a run that draw, whatever it learned; those of texts alone are `Texts`."""
+
+    def sample(
+        self,
+        n: int = 16,
+        *,
+        seed: int = 0,
+        prompt: str | None = None,
+        label: str | int | Sequence[str | int] | None = None,
+        stop: str | Sequence[str] = (),
+        regex: str | None = None,
+        bias: Mapping[str, float] | None = None,
+        beams: int | None = None,
+        best_of: int = 1,
+        style: str | None = None,
+        out: str | Path | None = None,
+        batch: int = 64,
+        **options: Any,
+    ) -> list[Artifact]:
+        """Draw ``n`` artifacts; item i depends on ``(seed, i)`` alone, not on ``n`` or ``batch``.
+
+        Args:
+            n: how many.
+            seed: the same seed gives the same artifacts.
+            prompt: how each begins (texts); an empty one is none. Of one longer than the model can use, it reads the end. Of
+                a model of pairs, what each answers to; of conversations, what the user says first.
+            label: the class to draw, or one an item; of a conditional model without it, item i is of class i mod classes.
+            stop: strings before which a text ends.
+            regex: a regular expression that the new part of each text matches as a whole.
+            bias: nats added to the log-odds of symbols, by what they look like: ``{" the": 2, "⏎": -5}``.
+            beams: nothing is drawn; the ``n`` best texts that so many hypotheses find, scored with ``length_penalty`` 0.6.
+            best_of: so many are drawn for each one that is given, the most probable by symbol.
+            style: a named set of options, "faithful" (the model's own law) or "readable"; options of your own go first.
+            out: also write them, to a file or folder in the modality's own format.
+            batch: how many are drawn together.
+            options: of the family's drawing, such as ``temperature=0.8``.
+
+        Raises `UsageError` for options that the family does not have, and for an expression that no text of its can match.
+        """
+        wished: dict[str, Any] = {
+            "stop": stop,
+            "regex": regex,
+            "bias": bias,
+            "beams": beams,
+            "best_of": best_of,
+            "style": style,
+        }
+        found = self.draw(n, seed=seed, prompt=prompt, label=label, batch=batch, scored=False, **wished, **options)
+        artifacts = [drawing.artifact for drawing in found]
+        if out is not None:
+            self.write(artifacts, Path(out), seed=seed)
+        return artifacts
+
+    def draw(
+        self,
+        n: int = 16,
+        *,
+        seed: int = 0,
+        prompt: str | None = None,
+        label: str | int | Sequence[str | int] | None = None,
+        stop: str | Sequence[str] = (),
+        regex: str | None = None,
+        bias: Mapping[str, float] | None = None,
+        beams: int | None = None,
+        best_of: int = 1,
+        style: str | None = None,
+        batch: int = 64,
+        scored: bool = True,
+        **options: Any,
+    ) -> list["Drawing"]:
+        """What `sample` draws, each with its symbols, the log-probability of each (if ``scored``), and whether it ended.
+
+        The log-probabilities are those of the model itself, whatever options, grammar or bias the symbols were drawn with.
+        """
+        from pieria.drawing import Drawing, Wishes, Writer, styled
+
+        if n < 1 or batch < 1:
+            raise UsageError(f"{n} samples, {batch} together", "at least 1")
+        options = styled(style, options, self.model.Sampling)
+        chosen = self.model.Sampling.of(options)
+        condition = self._condition(n, label, prompt)
+        if isinstance(self.model.condition, Tokens):
+            prompt = None
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        wishes = Wishes(prompt or "", stops, regex, dict(bias or {}), beams, best_of=best_of)
+        if isinstance(self.modality, Chat) and (prompt is not None or self.modality.settings.learn == "assistant"):
+            if scored or wishes.steers():
+                raise UsageError(
+                    "a reply in a conversation was to be steered, searched or told symbol by symbol",
+                    "--prompt and --stop alone",
+                    "Leave the others out",
+                )
+            return [Drawing(talk) for talk in self._replies(prompt, n, seed, stops, options)]
+        writer = Writer(self.model, self.modality, chosen, wishes) if scored or wishes.any() else None
+        noise = ItemNoise(seed, n)
+        found: list[Drawing] = []
+        with torch.inference_mode():
+            if writer is not None and beams is not None:
+                return writer.search(n, condition, scored=scored)
+            for start in range(0, n, batch):
+                part = noise.part(start, min(start + batch, n))
+                given = None if condition is None else condition[start : start + len(part)]
+                if writer is not None and wishes.any():
+                    found += writer.draw(part, given, scored=scored)
+                    continue
+                x = self.model.sample(len(part), chosen, part, given)
+                if writer is not None:
+                    found += writer.told(x, given)
+                else:
+                    found += [Drawing(artifact) for artifact in self.modality.decode(x.cpu())]
+        return found
+
+    def compose(
+        self, outline: Sequence[str], n: int = 1, *, seed: int = 0, style: str | None = None, **options: Any
+    ) -> list[str]:
+        """Write ``n`` texts longer than the context, section by section under the headings of ``outline``.
+
+        Before each piece the model reads the end of what stands there, with the heading; runs that stand twice anywhere in
+        the text cost more and more (``no_repeat``, 24 symbols if not given). ``length`` is of a section: so many new symbols
+        at most, two windows if not given; it is cut back to the end of a sentence.
+
+        Raises `UsageError` for an outline without headings, `DataError` for a character that the run does not know.
+        """
+        from pieria.drawing import composed, styled
+
+        chosen = self.model.Sampling.of(styled(style, options, self.model.Sampling))
+        condition = self._condition(n, None, None)
+        with torch.inference_mode():
+            return [
+                composed(
+                    self.model, self.modality, chosen, outline, seed, item, None if condition is None else condition[[item]]
+                )
+                for item in range(n)
+            ]
+
+    def remarks(self, *, style: str | None = None, **asked: Any) -> list[str]:
+        """What a person should know of what `draw` would make of these wishes and options, each a sentence.
+
+        Says how the prompt is read. Raises what `draw` would raise for them, before anything is drawn.
+        """
+        from pieria.drawing import Wishes, Writer, styled
+
+        named = {name: asked.pop(name) for name in list(asked) if name in Wishes.__dataclass_fields__}
+        wishes = Wishes(**{**named, "prompt": named.get("prompt") or "", "bias": named.get("bias") or {}})
+        options = self.model.Sampling.of(styled(style, asked, self.model.Sampling))
+        return Writer(self.model, self.modality, options, wishes).remarks() if wishes.any() else []
+
+    def write(self, artifacts: Sequence[Artifact], out: str | Path, *, seed: int | None = None) -> list[Path]:
+        """Write artifacts in the modality's own format; where it has a place for it, the file names this run."""
+        said = {"pieria": self.record["name"], "model": self.record["model"]["family"]}
+        return self.modality.write(artifacts, Path(out), said if seed is None else {**said, "seed": str(seed)})
+
+    def _condition(self, n: int, label: str | int | Sequence[str | int] | None, prompt: str | None) -> Tensor | None:
+        form = self.model.condition
+        if label is not None and not isinstance(form, Label):
+            raise UsageError(f"label {label!r} for a model without classes", "no label", "Fit with --condition label")
+        if form is None:
+            return None
+        if isinstance(form, Tokens):
+            if prompt is None:
+                raise UsageError(
+                    "no prompt was given",
+                    "a text: this model writes what answers to it",
+                    "Use --prompt TEXT, or 'pieria translate RUN FILE' for many",
+                )
+            return self._prompts([prompt]).expand(n, -1)
+        assert isinstance(form, Label)
+        if label is None:
+            return torch.arange(n, device=device_of(self.model)) % len(form.classes)
+        names = [label] * n if isinstance(label, str | int) else list(label)
+        if len(names) != n:
+            raise UsageError(f"{len(names)} labels for {n} samples", "one label, or one a sample")
+        return torch.tensor([_class(name, form) for name in names], device=device_of(self.model))
+
+
+def _class(name: str | int, form: Label) -> int:
+    if str(name) in form.classes:  # before its number: where classes are called 1 to 5, 1 means the one of that name
+        return form.classes.index(str(name))
+    if isinstance(name, int) and 0 <= name < len(form.classes):
+        return name
+    raise unknown("class", str(name), form.classes)
