@@ -5,19 +5,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pieria.layers.attention import Attention
+from pieria.layers.dropout import dropout
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, real: Tensor | None = None) -> Tensor:
+def attend(queries: Tensor, keys: Tensor, values: Tensor, real: Tensor | None = None, share: float = 0.0) -> Tensor:
     """What each query finds: softmax(q kᵀ / √size) v over the keys that are real, ``[batch, head, time, size]``.
 
     Args:
         queries: ``[batch, head, time, size]``.
         keys, values: ``[batch, head, source, size]``.
         real: bool ``[batch, source]``: which keys may be looked at, at least one a row; None means all.
+        share: of the looks, that is left out at random (dropout).
     """
     if queries.dtype != torch.bfloat16 or queries.device.type != "cpu":
         mask = None if real is None else real[:, None, None]
-        return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=share)
     # two batched products: on CPUs torch's fused backward in bfloat16 takes two to four times as long
     n, heads, _, size = queries.shape
     away = queries.new_zeros(n, 1, keys.shape[2])
@@ -25,7 +27,15 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, real: Tensor | None = 
         away = away.masked_fill(~real[:, None], -torch.inf)
     away = away.repeat_interleave(heads, dim=0)
     odds = torch.baddbmm(away, queries.flatten(0, 1), keys.flatten(0, 1).transpose(1, 2), alpha=size**-0.5)
-    return torch.bmm(odds.softmax(dim=-1), values.flatten(0, 1)).unflatten(0, (n, heads))
+    return torch.bmm(dropout(odds.softmax(dim=-1), share), values.flatten(0, 1)).unflatten(0, (n, heads))
+
+
+def looks(queries: Tensor, keys: Tensor, real: Tensor | None = None) -> Tensor:
+    """The attention weights by which `attend` sums the values, ``[batch, head, time, source]``; rows sum to 1."""
+    odds = queries @ keys.transpose(2, 3) * queries.shape[3] ** -0.5
+    if real is not None:
+        odds = odds.masked_fill(~real[:, None, None], -torch.inf)
+    return odds.softmax(dim=-1)
 
 
 def among_real(look: Attention, x: Tensor, real: Tensor | None, table: Tensor | None = None) -> Tensor:
@@ -68,7 +78,4 @@ class CrossAttention(nn.Module):
 
     def maps(self, x: Tensor, pairs: tuple[Tensor, Tensor], real: Tensor | None = None) -> Tensor:
         """The attention weights ``[batch, head, time, source]``; rows sum to 1."""
-        odds = torch.einsum("bhtd,bhsd->bhts", self.queries(x), pairs[0]) / self.size**0.5
-        if real is not None:
-            odds = odds.masked_fill(~real[:, None, None], -torch.inf)
-        return odds.softmax(dim=-1)
+        return looks(self.queries(x), pairs[0], real)

@@ -8,10 +8,10 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pieria.layers.attention import Attention
 from pieria.layers.dropout import Dropout
+from pieria.layers.feed_forward import FeedForward
 from pieria.layers.norms import norm
 from pieria.settings import Field, Settings
 
@@ -67,31 +67,6 @@ class DecoderSettings(Settings):
         return None if self.windowed == "alternate" and layer % 2 == 0 else self.window
 
 
-class Thought(nn.Module):
-    """The small network of a layer, the same at every place."""
-
-    def __init__(self, settings: DecoderSettings) -> None:
-        super().__init__()
-        self.activation = settings.activation
-        inner = settings.inner or round(settings.width * settings.hidden)
-        # swiglu's gate and value are one matrix, the gate's rows first
-        self.enter = nn.Linear(settings.width, inner * (2 if self.activation == "swiglu" else 1), bias=settings.bias)
-        self.leave = nn.Linear(inner, settings.width, bias=settings.bias)
-
-    def bend(self, inner: Tensor) -> Tensor:
-        """The non-linearity between the two matrices."""
-        if self.activation == "swiglu":
-            gate, value = inner.chunk(2, dim=-1)
-            return functional.silu(gate) * value
-        if self.activation == "relu2":
-            return functional.relu(inner).square()
-        return functional.gelu(inner, approximate="tanh" if self.activation == "gelu-tanh" else "none")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[..., width]`` to the same shape."""
-        return self.leave(self.bend(self.enter(x)))
-
-
 class Layer(nn.Module):
     """x + look(norm(x)), then x + think(norm(x)); ``place`` is the layer's place in the stack."""
 
@@ -112,7 +87,8 @@ class Layer(nn.Module):
             epsilon=settings.norm_epsilon,
         )
         self.before_thought = norm(settings.norm, settings.width, settings.bias, settings.norm_epsilon)
-        self.think = Thought(settings)
+        inner = settings.inner or round(settings.width * settings.hidden)
+        self.think = FeedForward(settings.width, inner, settings.activation, bias=settings.bias)
         self.drop = Dropout(settings.dropout)
 
     def forward(self, x: Tensor, table: Tensor | None) -> Tensor:

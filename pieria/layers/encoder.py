@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pieria.layers.attention import rotate
-from pieria.layers.dropout import Dropout, dropout
+from pieria.layers.attention import Attention
+from pieria.layers.cross_attention import attend, looks
+from pieria.layers.dropout import Dropout
 
 Activation = Literal["gelu", "gelu_tanh", "relu"]
 
@@ -51,52 +52,6 @@ class Packing:
         return self.packed(torch.arange(self.time, device=device).expand(self.batch, -1))
 
 
-class SelfAttention(nn.Module):
-    """Each real place looks at all real places: softmax(q kᵀ / √size) v (Vaswani et al. 2017, arXiv 1706.03762)."""
-
-    def __init__(self, width: int, heads: int, *, bias: bool = True, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.heads, self.size, self.dropout = heads, width // heads, dropout
-        self.project = nn.Linear(width, 3 * width, bias=bias)  # queries, keys and values, one below the other
-        self.output = nn.Linear(width, width, bias=bias)
-
-    def _heads(self, x: Tensor, packing: Packing, table: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values ``[batch, head, time, size]`` of packed vectors; ``table`` turns the first two."""
-        each = self.project(x).view(len(x), 3 * self.heads, self.size)
-        if table is not None:
-            turned, values = each.split((2 * self.heads, self.heads), dim=1)
-            each = torch.cat([rotate(turned, table.to(turned.dtype)), values], dim=1)
-        padded = packing.padded(each).transpose(1, 2)  # [batch, 3 · head, time, size]
-        queries, keys, values = padded.chunk(3, dim=1)
-        return queries, keys, values
-
-    def forward(self, x: Tensor, packing: Packing, table: Tensor | None = None) -> Tensor:
-        """``[real, width]`` to the same shape; ``table`` holds a rotary row for each real place."""
-        queries, keys, values = self._heads(x, packing, table)
-        share = self.dropout if self.training else 0.0
-        if queries.dtype == torch.bfloat16 and queries.device.type == "cpu":
-            # as two batched products: on CPUs torch's fused backward in bfloat16 takes two to four times as long
-            odds = self._odds(queries, keys, packing.real).softmax(dim=-1)
-            odds = dropout(odds, share)
-            found = torch.bmm(odds.flatten(0, 1), values.flatten(0, 1)).view_as(queries)
-        else:
-            mask = None if packing.real is None else packing.real[:, None, None]
-            found = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=share)
-        return self.output(packing.packed(found.transpose(1, 2).flatten(2)))
-
-    def _odds(self, queries: Tensor, keys: Tensor, real: Tensor | None) -> Tensor:
-        """Log-odds ``[batch, head, time, time]``, minus infinity where the place looked at is not real."""
-        n, heads, time, _ = queries.shape
-        flat = torch.bmm(queries.flatten(0, 1), keys.flatten(0, 1).transpose(1, 2)) * self.size**-0.5
-        odds = flat.view(n, heads, time, time)
-        return odds if real is None else odds.masked_fill(~real[:, None, None], -torch.inf)
-
-    def maps(self, x: Tensor, packing: Packing, table: Tensor | None = None) -> Tensor:
-        """The attention weights ``[batch, head, time, time]``: row t says where place t looks; rows sum to 1."""
-        queries, keys, _ = self._heads(x, packing, table)
-        return self._odds(queries, keys, packing.real).softmax(dim=-1)
-
-
 class EncoderLayer(nn.Module):
     """Look, then think: each adds to what it read.
 
@@ -118,7 +73,7 @@ class EncoderLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.norm_first, self.bend = norm_first, BENDS[activation]
-        self.look = SelfAttention(width, heads, bias=bias, dropout=dropout)
+        self.look = Attention(width, heads, bias=bias, dropout=dropout, causal=False)
         self.look_norm = nn.LayerNorm(width, eps=eps, bias=bias)
         self.enter = nn.Linear(width, inner, bias=bias)
         self.leave = nn.Linear(inner, width, bias=bias)
@@ -128,14 +83,26 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, packing: Packing, table: Tensor | None = None) -> Tensor:
         """``[real, width]`` to the same shape."""
         if self.norm_first:
-            x = x + self.drop(self.look(self.look_norm(x), packing, table))
+            x = x + self.drop(self._looked(self.look_norm(x), packing, table))
             return x + self.drop(self.leave(self.bend(self.enter(self.think_norm(x)))))
-        x = self.look_norm(x + self.drop(self.look(x, packing, table)))
+        x = self.look_norm(x + self.drop(self._looked(x, packing, table)))
         return self.think_norm(x + self.drop(self.leave(self.bend(self.enter(x)))))
 
+    def _heads(self, x: Tensor, packing: Packing, table: Tensor | None) -> Iterator[Tensor]:
+        """Queries, keys and values ``[batch, head, time, size]`` of packed vectors; ``table`` turns the first two."""
+        return (packing.padded(each).transpose(1, 2) for each in self.look.heads_of(self.look.project(x), table))
+
+    def _looked(self, x: Tensor, packing: Packing, table: Tensor | None) -> Tensor:
+        """What each real place finds at all real places (Vaswani et al. 2017, arXiv 1706.03762)."""
+        queries, keys, values = self._heads(x, packing, table)
+        found = attend(queries, keys, values, packing.real, self.look.dropout if self.training else 0.0)
+        out: Tensor = self.look.output(packing.packed(found.transpose(1, 2).flatten(2)))
+        return out
+
     def maps(self, x: Tensor, packing: Packing, table: Tensor | None = None) -> Tensor:
-        """Where each place looks, ``[batch, head, time, time]``."""
-        return self.look.maps(self.look_norm(x) if self.norm_first else x, packing, table)
+        """The attention weights ``[batch, head, time, time]``: row t says where place t looks; rows sum to 1."""
+        queries, keys, _ = self._heads(self.look_norm(x) if self.norm_first else x, packing, table)
+        return looks(queries, keys, packing.real)
 
 
 class Encoder(nn.Module):

@@ -31,7 +31,7 @@ from pieria.forms import Form, Tokens
 from pieria.layers.attention import Attention, rotary_table
 from pieria.layers.cross_attention import CrossAttention, among_real
 from pieria.layers.dropout import Dropout
-from pieria.layers.feed_forward import Bend, FeedForward
+from pieria.layers.feed_forward import FeedForward
 from pieria.layers.norms import NormName, norm
 from pieria.layers.parameters import Optimiser, groups
 from pieria.layers.precision import Precision, products
@@ -58,7 +58,7 @@ class TransformerSettings(AnySettings):
         "rotary", description="how a place is known: a vector each, a turn of queries and keys, or sines of many lengths"
     )
     norm: NormName = Field("layer", description="normalisation: centred and scaled, or scaled only")
-    activation: Bend = Field("gelu", description="what bends in the small network")
+    activation: Literal["relu", "gelu", "swiglu"] = Field("gelu", description="what bends in the small network")
     unit_queries: bool = Field(False, description="normalise queries and keys, which bounds how sharply a place can look")
     bias: bool = Field(False, description="biases in linear layers and normalisations")
     tied: bool = Field(
