@@ -7,8 +7,9 @@ of the paragraph, n being what a heading of the training part has on average and
 and the commonest heading of the training part given every time, which knows nothing of the paragraph.
 
 So few sections cannot teach a network to read: what is within reach is the kind of section ("History", "Reception"). The
-report says which side wins each figure. Goal: ROUGE-1 above the better of the two leads; the gate trains for six minutes,
-the whole for thirty.
+title of an article stands in its first words, which a lead copies and this network has no means to. The report says which
+side wins each figure. Goal after thirty minutes: ROUGE-1 above the better of the two leads (13.6); the gate trains for six
+minutes and has to be 5 points above the commonest heading (1.9), which only a network that looks at the paragraph is.
 """
 
 from collections import Counter
@@ -28,6 +29,7 @@ from pieria.training.loop import History, learn
 from pieria.training.plan import Plan
 
 SECONDS = {True: 360.0, False: 1800.0}
+ABOVE = 5.0  # points of ROUGE-1 by which the gate is to be above the commonest heading
 MOST, SHOWN = 20, 5  # words of a lead that are tried, answers that are shown
 
 
@@ -95,11 +97,12 @@ def measure(gate: bool) -> Outcome:
         "training seconds": round(history.seconds, 1),
     }
     leads = [figures["ROUGE-1"] for rival, figures in beside.items() if rival.startswith("the first")]
+    least = beside[f"“{common}” every time"]["ROUGE-1"] + ABOVE if gate else max(leads)
     shown = range(0, len(said), len(said) // SHOWN)
     return Outcome(
         measured=measured,
-        goal={"ROUGE-1": f"> {max(leads):.2f}, the better lead"},
-        passed=network["ROUGE-1"] > max(leads),
+        goal={"ROUGE-1": f"> {least:.2f}, " + ("the commonest heading and 5" if gate else "the better lead")},
+        passed=network["ROUGE-1"] > least,
         notes=[
             f"preset small, {sum(p.numel() for p in model.parameters()):,} parameters; {usual} words are what a heading has "
             f"on average, {best} the best lead of the validation part",
