@@ -49,15 +49,15 @@ def test_every_setting_of_the_class_is_found_in_the_source(name):
 
 def test_what_is_true_of_some_forms_alone_is_told():
     """An hmm of curves is a class of its own: other options of drawing, and it keeps the points of a single series."""
-    said, kinds = registry.describe("hmm"), {"curve": "HmmOfNumbers"}
-    module = sys.modules[registry.find("hmm").__module__]
-    assert [kind.forms for kind in said.kinds] == [(form,) for form in kinds]
-    for kind, name in zip(said.kinds, kinds.values(), strict=True):
-        owner = getattr(module, name)
+    for family, form, name in (("hmm", "curve", "HmmOfNumbers"), ("mix", "tokens", "MixOfSymbols")):
+        (kind,) = registry.describe(family).kinds
+        owner = getattr(sys.modules[registry.find(family).__module__], name)
+        assert kind.forms == (form,)
         assert [option.name for option in kind.sampling] == list(owner.Sampling.model_fields)
         assert kind.holds_data == owner.holds_data
-        assert [form.kind for form in owner.consumes] == list(kind.forms)
-    assert said.holds_data_of == ("curve",)
+        assert [consumed.kind for consumed in owner.consumes] == [form]
+    assert registry.describe("hmm").holds_data_of == ("curve",)
+    assert "temperature = 1.0" in dict(page("mix").sections())["Drawing symbols"]
     assert registry.describe("gp").holds_data_of == ("curve",)
     assert registry.describe("gpt").holds_data_of == ()
     titles = dict(page("hmm").sections())
