@@ -77,11 +77,11 @@ class Shots:
         assert isinstance(form, Tokens)
         assert isinstance(options, Decoding)
         self.model, self.modality, self.form, self.options = model, modality, form, options
-        if self._read_back(BETWEEN) != BETWEEN:
+        if self._read_back(BETWEEN).strip(" ") != BETWEEN:  # some imported tokenisers put a space before every text
             raise UsageError(
                 "examples for a run that has no symbol for a line break",
-                "texts of several lines",
-                "Fit with pairs in one text",
+                "one that learned texts of several lines",
+                "Fit one to pairs: pieria fit PAIRS.jsonl --model gpt --set items=stream",
             )
         self.pairs = read(examples)
         self.context = form.length if form.end is not None else model.reach
@@ -97,15 +97,16 @@ class Shots:
     def _measured(self) -> tuple[list[int], int]:
         """Symbols of each example that could stand there at all, and how many are kept free for a completion."""
         sizes: list[int] = []
-        longest = 0
+        total = longest = 0
         for number, pair in enumerate(self.pairs, 1):
-            if sum(sizes) > self.context:
+            if total > self.context:
                 break
             try:
                 sizes.append(len(self.modality.beginning(joined(pair) + BETWEEN)))
                 longest = max(longest, len(self.modality.beginning(pair[1] + BETWEEN)))
             except DataError as error:
                 raise DataError(f"example {number:,}: {error.got}", error.wanted, error.do) from None
+            total += sizes[-1]
         return sizes, self.options.length or longest or 1
 
     def ask(self, prompt: str) -> Asked:
