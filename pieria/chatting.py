@@ -112,17 +112,23 @@ def reply(
     """
     if "" in stop:
         raise UsageError("an empty stop string, before which every reply ends at once", "at least one character")
-    decoding = chosen(model, options)
-    form = chat.form
-    room = min(decoding.length or max(1, int(ROOM * form.length)), form.length // 2)
-    prompt = prompted(chat, conversation, room, told or _unheard)
-    left = form.length - len(prompt)
-    decoding = decoding.changed(length=left if decoding.length is None else min(decoding.length, left))
+    prompt, decoding = led(model, chat, conversation, told or _unheard, options)
     template = chat.template
     stops = [*stop, *([] if template.closing in chat.specials else [template.closing])]
     silent = set(chat.specials.values())
     assert isinstance(model, Predicts)
     return _words(stream(model, decoding, noise, prompt=prompt), chat, silent, stops)
+
+
+def led(
+    model: Model, chat: Chat, conversation: Conversation, told: Told, options: Mapping[str, Any]
+) -> tuple[Tensor, Decoding]:
+    """The symbols before a reply, as `prompted` gives them, and how the reply is drawn: as long as the context allows."""
+    decoding, form = chosen(model, options), chat.form
+    room = min(decoding.length or max(1, int(ROOM * form.length)), form.length // 2)
+    prompt = prompted(chat, conversation, room, told)
+    left = form.length - len(prompt)
+    return prompt, decoding.changed(length=left if decoding.length is None else min(decoding.length, left))
 
 
 def chosen(model: Model, options: Mapping[str, Any]) -> Decoding:

@@ -182,7 +182,11 @@ def _odds(model: FillsSymbols, form: Tokens, x: Tensor, masked: Tensor) -> Tenso
 def embedded(model: Model, modality: Modality, texts: Sequence[str], batch: int = 64) -> np.ndarray:
     """A vector for each text, float32 ``[text, features]``. Raises `UsageError` for a model that has none."""
     if not isinstance(model, Embeds) or not isinstance(modality, Writes | Asks):
-        raise UsageError(f"{type(model).__name__} of {modality.name} has no vectors of texts", "a bert, for example")
+        raise UsageError(
+            f"{type(model).__name__} of {modality.name} has no vectors of texts",
+            "a model that reads a whole text at once",
+            "Fit one with --model bert",
+        )
     found = [np.zeros((0, 0), dtype=np.float32)] if not texts else []
     for start in range(0, len(texts), batch):
         for part in _batches(model, modality, texts[start : start + batch]):

@@ -58,6 +58,7 @@ def prepared(
     """The model with its first weights, the data that it learns from, and the plan; the arguments are those of `fit`.
 
     Of each setting the last one said holds: default, the family's default for training, preset, ``settings``, ``budget``.
+    With ``start_from``, the default rate is the family's ``tuning`` share of the one that is made for random weights.
     """
     from pieria.modalities.opening import open_data
 
@@ -72,6 +73,8 @@ def prepared(
     default = assign(family.training_defaults, owners)
     named = assign(preset_values, owners)
     own = assign(settings, owners)
+    if earlier is not None:
+        default[1]["rate"] = family.tuning * Plan.of(default[1]).rate
     plan = Plan.layered(default[1], named[1], {"seed": seed}, own[1], budget)
     if plan.lora_rank and earlier is None:
         raise UsageError(
@@ -85,6 +88,8 @@ def prepared(
     read = {**default[2], **named[2], **own[2]} | ({} if target is None else {"target": target})
     if target is not None and reading is not None and not isinstance(reading, Labelled):
         reading = Labelled.over(reading, LabelledSettings.of(read))
+    if reading is not None:
+        _refuse_other(own[2], reading, str(start_from))
     dataset = open_data(
         data,
         as_=as_,
@@ -137,6 +142,21 @@ def _reading(modality: Modality, data: str | Path, as_: str | None, column: str 
     if isinstance(modality, Text) and _modality_of(data, as_, column) is Chat:
         return Chat.beside(modality)
     return modality
+
+
+def _refuse_other(said: Mapping[str, Any], reading: Modality, start_from: str) -> None:
+    """`UsageError` for a setting of the modality that would change how an earlier run encodes: it would be ignored."""
+    kept = reading.settings
+    learned = reading.state() if getattr(reading, "learned", True) else {}  # targets may be still to be learned
+    for name, value in said.items():
+        wanted = getattr(type(kept).of({name: value}), name)
+        now = learned.get(name, getattr(kept, name))
+        if wanted not in (now, getattr(kept, name)):
+            raise UsageError(
+                f"setting {name} = {value} with --start-from {start_from}, which goes on reading as it learned to",
+                f"{name} = {now}, as that run has it",
+                f"Leave {name} out, or fit a run of its own without --start-from",
+            )
 
 
 def _form_for(family: type[Model], kind: type[Modality], model: str) -> str:

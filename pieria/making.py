@@ -17,6 +17,7 @@ from pieria.texts import Texts
 
 if TYPE_CHECKING:
     from pieria.drawing import Drawing
+    from pieria.shots import Pairs
 
 
 class Makes(Texts):
@@ -35,6 +36,7 @@ class Makes(Texts):
         beams: int | None = None,
         best_of: int = 1,
         style: str | None = None,
+        shots: "Pairs | None" = None,
         out: str | Path | None = None,
         batch: int = 64,
         **options: Any,
@@ -53,6 +55,9 @@ class Makes(Texts):
             beams: nothing is drawn; the ``n`` best texts that so many hypotheses find, scored with ``length_penalty`` 0.6.
             best_of: so many are drawn for each one that is given, the most probable by symbol.
             style: a named set of options, "faithful" (the model's own law) or "readable"; options of your own go first.
+            shots: examples that stand before ``prompt``: pairs of a prompt and its completion, or a file of them
+                (``.jsonl``, ``.csv``, ``.tsv``), written as `pieria.shots` says. What is given is then the completion of
+                ``prompt`` alone, up to its end. As many stand there as fit into the context; `remarks` says how many.
             out: also write them, to a file or folder in the modality's own format.
             batch: how many are drawn together.
             options: of the family's drawing, such as ``temperature=0.8``.
@@ -66,6 +71,7 @@ class Makes(Texts):
             "beams": beams,
             "best_of": best_of,
             "style": style,
+            "shots": shots,
         }
         found = self.draw(n, seed=seed, prompt=prompt, label=label, batch=batch, scored=False, **wished, **options)
         artifacts = [drawing.artifact for drawing in found]
@@ -86,6 +92,7 @@ class Makes(Texts):
         beams: int | None = None,
         best_of: int = 1,
         style: str | None = None,
+        shots: "Pairs | None" = None,
         batch: int = 64,
         scored: bool = True,
         **options: Any,
@@ -100,19 +107,24 @@ class Makes(Texts):
             raise UsageError(f"{n} samples, {batch} together", "at least 1")
         options = styled(style, options, self.model.Sampling)
         chosen = self.model.Sampling.of(options)
+        if shots is not None and not isinstance(self.modality, Chat):
+            wished: dict[str, Any] = {"n": n, "seed": seed, "label": label, "stop": stop, "regex": regex, "bias": bias}
+            wished |= {"beams": beams, "best_of": best_of, "batch": batch, "scored": scored}
+            return self._behind(shots, prompt, self.draw, chosen, **options, **wished)
         condition = self._condition(n, label, prompt)
         if isinstance(self.model.condition, Tokens):
             prompt = None
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
         wishes = Wishes(prompt or "", stops, regex, dict(bias or {}), beams, best_of=best_of)
-        if isinstance(self.modality, Chat) and (prompt is not None or self.modality.settings.learn == "assistant"):
+        replies = shots is not None or prompt is not None
+        if isinstance(self.modality, Chat) and (replies or self.modality.settings.learn == "assistant"):
             if scored or wishes.steers():
                 raise UsageError(
                     "a reply in a conversation was to be steered, searched or told symbol by symbol",
                     "--prompt and --stop alone",
                     "Leave the others out",
                 )
-            return [Drawing(talk) for talk in self._replies(prompt, n, seed, stops, options)]
+            return [Drawing(talk) for talk in self._replies(prompt, n, seed, stops, options, shots)]
         writer = Writer(self.model, self.modality, chosen, wishes) if scored or wishes.any() else None
         noise = ItemNoise(seed, n)
         found: list[Drawing] = []
@@ -163,9 +175,16 @@ class Makes(Texts):
         from pieria.drawing import Wishes, Writer, styled
 
         named = {name: asked.pop(name) for name in list(asked) if name in Wishes.__dataclass_fields__}
-        wishes = Wishes(**{**named, "prompt": named.get("prompt") or "", "bias": named.get("bias") or {}})
+        shots = asked.pop("shots", None)
+        if isinstance(self.modality, Chat) and named.get("prompt"):
+            return self._told_of_talk(named["prompt"], shots, styled(style, asked, self.model.Sampling))
         options = self.model.Sampling.of(styled(style, asked, self.model.Sampling))
-        return Writer(self.model, self.modality, options, wishes).remarks() if wishes.any() else []
+        said: list[str] = []
+        if shots is not None:
+            few = self._shots(shots, options)
+            named["prompt"], said = few.ask(named.get("prompt") or "").text, few.told()
+        wishes = Wishes(**{**named, "prompt": named.get("prompt") or "", "bias": named.get("bias") or {}})
+        return [*said, *Writer(self.model, self.modality, options, wishes).remarks()] if wishes.any() else []
 
     def write(self, artifacts: Sequence[Artifact], out: str | Path, *, seed: int | None = None) -> list[Path]:
         """Write artifacts in the modality's own format; where it has a place for it, the file names this run."""

@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -58,8 +59,23 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """What a family is of some of its forms alone: a class of its own beside the family's, built in its stead.
+
+    Attributes:
+        forms: of which.
+        sampling: the options of drawing, where they are others.
+        holds_data: its weights contain training examples.
+    """
+
+    forms: tuple[str, ...]
+    sampling: tuple[Setting, ...]
+    holds_data: bool
+
+
+@dataclass(frozen=True)
 class Family:
-    """What a family's source says of it."""
+    """What a family's source says of it; ``kinds`` are those of its forms of which something else is true."""
 
     name: str
     path: Path
@@ -78,6 +94,14 @@ class Family:
     paper: str
     holds_data: bool
     requires_condition: bool
+    kinds: tuple[Kind, ...] = ()
+
+    @property
+    def holds_data_of(self) -> tuple[str, ...]:
+        """The forms of which its weights contain training examples."""
+        if self.holds_data:
+            return self.forms
+        return tuple(sorted({form for kind in self.kinds if kind.holds_data for form in kind.forms}))
 
 
 def _sources() -> dict[str, Path]:
@@ -217,7 +241,19 @@ def _described(name: str, path: Path) -> Family:
         paper=_literal(said.get("paper"), ""),
         holds_data=_literal(said.get("holds_data"), False),
         requires_condition=_literal(said.get("requires_condition"), False),
+        kinds=tuple(_kinds(model, classes, path)),
     )
+
+
+def _kinds(model: str, classes: dict[str, ast.ClassDef], path: Path) -> Iterator[Kind]:
+    """The classes of a file that stand in for the family's for forms that they name in a ``consumes`` of their own."""
+    own = _assigned(classes[model])
+    for body in classes.values():
+        said = _assigned(body)
+        if model in [_name(base) for base in body.bases] and "consumes" in said:
+            options = _name(said.get("Sampling"))
+            sampling = _settings(options, path) if options not in ("", _name(own.get("Sampling"))) else ()
+            yield Kind(_names_in(said["consumes"]), sampling, _literal(said.get("holds_data", own.get("holds_data")), False))
 
 
 def _summary(doc: str) -> str:

@@ -74,7 +74,8 @@ def fit(
         seed: what every random draw follows from.
         resume: go on with the run in this directory; of what it was begun with, only the budget (a larger ``steps`` or
             ``epochs``) and the ``device`` can be changed.
-        start_from: begin with the weights of this run, encoding the data as it did.
+        start_from: begin with the weights of this run, encoding the data as it did: settings that would encode them
+            otherwise are refused. The default learning rate is a tenth of the family's (of ``discriminative`` a fifth).
         device: "auto", "cpu", "cuda" or "mps".
         settings: hyperparameters of the family, of training and of the modality, in one dictionary.
         licence, consent: of data of one's own, as the card will state them.

@@ -1,6 +1,7 @@
 """What runs of texts are asked beyond samples: translations, replies, gaps filled, vectors, classes."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -9,15 +10,19 @@ from torch import Tensor
 
 from pieria.errors import UsageError
 from pieria.forms import Tokens
+from pieria.modalities.chat import Chat
 from pieria.modalities.contract import Artifact, Modality
-from pieria.modalities.messages import ASSISTANT, Conversation, Message
+from pieria.modalities.messages import ASSISTANT, USER, Conversation, Message
 from pieria.models.contract import Model, Predicts, device_of
 from pieria.noise import ItemNoise
+from pieria.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from pieria.drawing import Drawing
     from pieria.filling import Filled
+    from pieria.shots import Pairs, Shots
 
 
 @runtime_checkable
@@ -44,6 +49,8 @@ class Texts:
         length_penalty: float = 0.6,
         seed: int = 0,
         batch: int = 64,
+        shots: "Pairs | None" = None,
+        told: Callable[[str], None] | None = None,
         **options: Any,
     ) -> list[str]:
         """What a model of pairs writes for each text: its translation, its summary, its answer.
@@ -54,6 +61,9 @@ class Texts:
             length_penalty: of a beam search; larger ones prefer longer texts.
             seed: of the draws, where ``temperature`` is above 0.
             batch: how many are written together.
+            shots: examples, pairs of a text and what it becomes (or a file of them), for a model that reads prompt and
+                completion as one text, such as a ``gpt``: they stand before each text (see `pieria.shots`).
+            told: hears, in sentences, how many of them stood there.
             options: of the family's drawing; without ``temperature`` the most probable symbol is taken at each step.
 
         Raises `UsageError` for a model that reads no prompts, `FormError` for a text longer than it learned from.
@@ -64,11 +74,20 @@ class Texts:
         given = [texts] if isinstance(texts, str) else list(texts)
         if batch < 1 or beams < 1:
             raise UsageError(f"{batch} texts together with {beams} beams", "at least 1 of each")
+        if shots is not None:
+            if beams > 1:
+                raise UsageError(f"{beams} beams behind examples", "drawing, or the most probable symbol", "Leave one out")
+            few = self._shots(shots, self.model.Sampling.of({"temperature": 0.0, **options}))
+            made_behind = few.answers(given, seed=seed, batch=batch)
+            if told is not None:
+                for sentence in few.told():
+                    told(sentence)
+            return made_behind
         if not isinstance(self.model.condition, Tokens) or not isinstance(self.model, Predicts):
             raise UsageError(
                 f"{self.record['model']['family']} of {self.record['data']['name']} does not turn one text into another",
                 "a model that learned from pairs",
-                "Fit one: pieria fit PAIRS.jsonl --model transformer",
+                "Fit one: pieria fit PAIRS.jsonl --model transformer; or show it examples, with --shots FILE",
             )
         chosen = Decoding.of({"temperature": 0.0, **options})
         if not given:
@@ -77,6 +96,33 @@ class Texts:
         with torch.inference_mode():
             made = answers(self.model, self.model.condition, self._prompts(given), chosen, **how)
         return [str(text) for text in self.modality.decode(made)]
+
+    def _shots(self, examples: "Pairs", options: Settings) -> "Shots":
+        from pieria.shots import Shots
+
+        if isinstance(self.modality, Chat):
+            raise UsageError(
+                f"texts for {self.path}, which learned conversations", "a prompt", "Use 'pieria sample RUN --prompt TEXT'"
+            )
+        return Shots(self.model, self.modality, examples, options)
+
+    def _behind(
+        self, shots: "Pairs", prompt: str | None, draw: "Callable[..., list[Drawing]]", chosen: Settings, **wished: Any
+    ) -> "list[Drawing]":
+        """What ``draw`` makes of a prompt behind examples: the completions alone, each up to its end."""
+        from pieria.shots import BETWEEN
+
+        if wished.get("beams"):
+            raise UsageError("a beam search behind examples", "drawing, or temperature 0", "Leave one of them out")
+        few = self._shots(shots, chosen)
+        asked = few.ask(prompt or "")
+        stop = wished.pop("stop", ())
+        wished["stop"] = (*((stop,) if isinstance(stop, str) else stop), BETWEEN)
+        wished["length"] = min(few.options.length or asked.room, asked.room)
+        return [
+            replace(drawing, artifact=few.completion(asked, str(drawing.artifact)))
+            for drawing in draw(prompt=asked.text, **wished)
+        ]
 
     def _prompts(self, texts: Sequence[str]) -> Tensor:
         if not isinstance(self.modality, Asks):
@@ -126,7 +172,13 @@ class Texts:
         return chatting.reply(self.model, chat, conversation, noise, stop=stops, told=told, options=options)
 
     def _replies(
-        self, prompt: str | None, n: int, seed: int, stops: Sequence[str], options: Mapping[str, Any]
+        self,
+        prompt: str | None,
+        n: int,
+        seed: int,
+        stops: Sequence[str],
+        options: Mapping[str, Any],
+        shots: "Pairs | None" = None,
     ) -> list[Artifact]:
         from pieria import chatting
 
@@ -136,13 +188,28 @@ class Texts:
                 "what the user says",
                 f"Give --prompt, or talk to it with 'pieria chat {self.path}'",
             )
-        chat, conversation = chatting.talker(self.model, self.modality), chatting.asked(prompt)
+        chat, conversation = chatting.talker(self.model, self.modality), chatting.asked(self._talk(prompt, shots))
         noise = ItemNoise(seed, n)
         said = (
             "".join(chatting.reply(self.model, chat, conversation, noise.part(i, i + 1), stop=stops, options=options))
             for i in range(n)
         )
         return [Conversation((*conversation.messages, Message(ASSISTANT, words))) for words in said]
+
+    def _talk(self, prompt: str, shots: "Pairs | None") -> list[Any]:
+        """What the user says, after examples as earlier turns."""
+        from pieria.shots import turns
+
+        return [*(() if shots is None else turns(shots)), Message(USER, prompt)]
+
+    def _told_of_talk(self, prompt: str, shots: "Pairs | None", options: Mapping[str, Any]) -> list[str]:
+        """What is left out of a conversation that `_replies` would go on with, each a sentence."""
+        from pieria import chatting
+
+        said: list[str] = []
+        chat = chatting.talker(self.model, self.modality)
+        chatting.led(self.model, chat, chatting.asked(self._talk(prompt, shots)), said.append, options)
+        return said
 
     def fill(self, texts: str | Sequence[str], *, top: int = 5, seed: int = 0, **options: Any) -> "list[Filled]":
         """Fill the gaps of texts, written [MASK] or ___, with what is most probable there.

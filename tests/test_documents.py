@@ -18,6 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+COLOURS = (("red", "roter"), ("blue", "blauer"), ("green", "grüner"), ("old", "alter"))
+ANIMALS = (("dog", "Hund"), ("fish", "Fisch"), ("bird", "Vogel"), ("bear", "Bär"))
+
+
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.S)
 
@@ -61,6 +65,11 @@ def test_the_commands_of_the_readme(tmp_path):
     talks = [[("user", f"Hello, I am {name}."), ("assistant", f"Good day, {name}!")] for name in names]
     messages = [[{"role": role, "content": content} for role, content in talk] for talk in talks]
     (tmp_path / "chats.jsonl").write_text("".join(json.dumps({"messages": talk}) + "\n" for talk in messages))
+    pairs = [(f"a {c} {a}", f"ein {d} {b}") for c, d in COLOURS for a, b in ANIMALS] * 12
+    lines = [json.dumps({"prompt": a, "completion": b}) + "\n" for a, b in pairs]
+    (tmp_path / "pairs.jsonl").write_text("".join(lines))
+    (tmp_path / "examples.jsonl").write_text("".join(lines[1:3]))
+    (tmp_path / "notes.txt").write_text("".join(f"{a}\n" for a, _ in pairs))
     commands = [line.partition("#")[0].strip() for block in blocks("console") for line in block.splitlines()]
     ran = 0
     for command in commands:

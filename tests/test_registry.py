@@ -7,6 +7,7 @@ import pytest
 
 from pieria import registry
 from pieria.errors import UsageError
+from pieria.explanation.family import page
 
 
 def test_listing_and_describing_import_no_torch():
@@ -44,6 +45,25 @@ def test_every_setting_of_the_class_is_found_in_the_source(name):
         assert [setting.description for setting in settings] == [field.description for field in owner.model_fields.values()]
         for setting in settings:
             assert setting.path.read_text().splitlines()[setting.line - 1].lstrip().startswith(f"{setting.name}: ")
+
+
+def test_what_is_true_of_some_forms_alone_is_told():
+    """An hmm of curves is a class of its own: other options of drawing, and it keeps the points of a single series."""
+    for family, form, name in (("hmm", "curve", "HmmOfNumbers"), ("mix", "tokens", "MixOfSymbols")):
+        (kind,) = registry.describe(family).kinds
+        owner = getattr(sys.modules[registry.find(family).__module__], name)
+        assert kind.forms == (form,)
+        assert [option.name for option in kind.sampling] == list(owner.Sampling.model_fields)
+        assert kind.holds_data == owner.holds_data
+        assert [consumed.kind for consumed in owner.consumes] == [form]
+    assert registry.describe("hmm").holds_data_of == ("curve",)
+    assert "temperature = 1.0" in dict(page("mix").sections())["Drawing symbols"]
+    assert registry.describe("gp").holds_data_of == ("curve",)
+    assert registry.describe("gpt").holds_data_of == ()
+    titles = dict(page("hmm").sections())
+    assert "posterior = True" in titles["Drawing curves"]
+    assert "of curves contains" in titles["It keeps its examples"]
+    assert "| `posterior` | `True` |" in page("hmm").markdown()
 
 
 def test_options_that_are_imported_are_read_from_their_file():

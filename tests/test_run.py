@@ -260,6 +260,30 @@ def test_a_run_begins_with_the_weights_of_another(home, tmp_path):
     assert run.modality.state() == pieria.load(home / "gpt").modality.state()
 
 
+def test_what_starts_from_a_run_reads_as_it_does_and_learns_slower(home, tmp_path):
+    base = pieria.load(home / "gpt")
+    length = base.model.form.length
+    asked = {"start_from": home / "gpt", "dry_run": True}
+    for settings, said in (
+        (
+            {"length": length + 7},
+            f"length = {length + 7} with --start-from .* Wanted: length = {length}, as that run has it",
+        ),
+        ({"tokenizer": "bpe"}, "tokenizer = bpe with --start-from"),
+        ({"lowercase": "true"}, "Leave lowercase out"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            pieria.fit(home / "names.txt", "gpt", settings=settings, **asked)
+    pieria.fit(home / "names.txt", "gpt", settings={"length": length, "tokenizer": "char", "rate": 0.5}, **asked)
+    run = pieria.fit(home / "names.txt", "gpt", steps=1, start_from=home / "gpt", out=tmp_path / "slow", quiet=True)
+    assert run.record["plan"]["rate"] == pytest.approx(type(run.model).training_defaults["rate"] / 10)
+    own = {"rate": 0.02}
+    run = pieria.fit(
+        home / "names.txt", "gpt", steps=1, start_from=home / "gpt", settings=own, out=tmp_path / "own", quiet=True
+    )
+    assert run.record["plan"]["rate"] == 0.02
+
+
 def test_a_run_that_cannot_be_loaded(home, tmp_path):
     with pytest.raises(RunError, match="is not a run"):
         pieria.load(tmp_path)

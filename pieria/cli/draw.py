@@ -5,7 +5,20 @@ from typing import Annotated, Any
 
 import typer
 
-from pieria.cli.output import AsJson, Column, Device, DryRun, Seed, Set, pairs, print_json, print_records, print_table, say
+from pieria.cli.output import (
+    AsJson,
+    Column,
+    Device,
+    DryRun,
+    Seed,
+    Set,
+    Shots,
+    pairs,
+    print_json,
+    print_records,
+    print_table,
+    say,
+)
 from pieria.errors import DataError, UsageError
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, as 'pieria fit' made it.")]
@@ -15,6 +28,7 @@ def sample(
     run: RunPath,
     n: Annotated[int | None, typer.Option("-n", min=1, help="How many; 16 if not given, 1 with --outline.")] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", help="How the item begins (text).")] = None,
+    shots: Shots = None,
     label: Annotated[str | None, typer.Option("--label", help="The class to draw, for a conditional model.")] = None,
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="0 takes the most probable; 1 is the model itself.")
@@ -67,6 +81,7 @@ def sample(
 
     Examples:  pieria sample runs/demo-gpt -n 2 --prompt "def " --style readable  ·
     pieria sample runs/0002-ngram-names --grammar "[mj]a[a-z]*(na|ie)"  ·
+    pieria sample runs/pairs-gpt -n 1 --shots examples.jsonl --prompt "a red dog" --temperature 0  ·
     pieria sample runs/0001-vae-digits -n 64 --out digits.png
     """
     import pieria
@@ -92,6 +107,7 @@ def sample(
         "bias": _biases(bias),
         "beams": beams,
         "best_of": best_of,
+        "shots": shots,
     }
     single = any(value for value in wished.values() if value != 1) or label is not None or logprobs
     if outline is not None and single:

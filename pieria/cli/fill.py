@@ -35,7 +35,7 @@ def fill(
     options: dict[str, Any] = dict(pairs(set_))
     if temperature is not None:
         options["temperature"] = temperature
-    texts = _texts(what)
+    texts = texts_of(what)
     found = pieria.load(run, device=device).fill(texts, top=top, seed=seed, **options)
     if json:
         print_json({"run": str(run), "seed": seed, "items": [item.to_json() for item in found]})
@@ -56,7 +56,7 @@ def predict(run: RunPath, what: What, device: Device = None, json: AsJson = Fals
     """
     import pieria
 
-    texts = _texts(what)
+    texts = texts_of(what)
     told = pieria.load(run, device=device).predict(texts)
     if json:
         print_json({"run": str(run), "items": [{"text": text, **said} for text, said in zip(texts, told, strict=True)]})
@@ -71,15 +71,18 @@ def predict(run: RunPath, what: What, device: Device = None, json: AsJson = Fals
     print_table(["text", "target", "probability" if "probabilities" in told[0] else "deviation"], rows)
 
 
-def _texts(what: str) -> list[str]:
+def texts_of(what: str) -> list[str]:
+    """What is asked about: the text itself, or the lines of a file that are not blank."""
     from pieria.errors import DataError
-    from pieria.modalities.documents import prompts_in
+    from pieria.modalities.documents import PLAIN, RECORDS, prompts_in, suffix_of
 
     path = Path(what).expanduser()
     try:
         is_file = what == "-" or path.is_file()
     except OSError:  # a text may be too long to be the name of a file
         is_file = False
+    if not is_file and suffix_of(path) in (*PLAIN, *RECORDS, ".csv", ".tsv") and " " not in what:
+        raise DataError(f"{what} does not exist", "a file with one text a line", "Check the path")
     texts = [what] if not is_file else [line for line in prompts_in(None if what == "-" else path, sys.stdin) if line]
     if not texts or not any(texts):
         raise DataError(f"{what} holds no text", "one text a line", "Check the file")

@@ -34,7 +34,10 @@ def fit(
     set_: Set = None,
     condition: Annotated[str | None, typer.Option("--condition", help="Learn conditionally: label, or prompt.")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Go on with a run that was stopped.")] = None,
-    start_from: Annotated[Path | None, typer.Option("--start-from", help="Begin with the weights of another run.")] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option("--start-from", help="Begin with the weights of another run, at a tenth of the default rate."),
+    ] = None,
     licence: Annotated[
         str | None, typer.Option("--licence", help="The licence of data of your own; it is printed on the card.")
     ] = None,

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from pieria.cli import chat, data, draw, explain, fill, fit, hub, judge, models, translate
+from pieria.cli import chat, data, draw, embed, explain, fill, fit, hub, judge, models, translate
 from pieria.errors import PieriaError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ for verb in (
     translate.translate,
     fill.fill,
     fill.predict,
+    embed.embed,
     chat.chat,
     judge.evaluate,
     judge.compare,

@@ -39,16 +39,25 @@ def models(
                     "likelihood": f.likelihood,
                     "presets": list(f.presets),
                     "paper": f.paper,
-                    "holds_data": f.holds_data,
+                    "holds_data": bool(f.holds_data_of),
+                    "holds_data_of": f.holds_data_of,
                 }
                 for f in families
             ]
         )
         return
     print_table(
-        ["model", "learns from", "likelihood", "can", "condition", "what it is"],
+        ["model", "learns from", "likelihood", "can", "condition", "keeps examples", "what it is"],
         [
-            (f.name, ", ".join(f.forms), f.likelihood, ", ".join(f.abilities), ", ".join(f.conditions), f.summary)
+            (
+                f.name,
+                ", ".join(f.forms),
+                f.likelihood,
+                ", ".join(f.abilities),
+                ", ".join(f.conditions),
+                ", ".join(f.holds_data_of),
+                f.summary,
+            )
             for f in families
         ],
     )

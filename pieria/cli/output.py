@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,14 @@ Set = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="KEY=VALUE", help="A hyperparameter, as often as you like; 'pieria explain FAMILY' lists them."
+    ),
+]
+Shots = Annotated[
+    Path | None,
+    typer.Option(
+        "--shots",
+        metavar="FILE",
+        help="Examples to stand before the prompt: .jsonl, .csv or .tsv with prompt and completion.",
     ),
 ]
 Time = Annotated[str | None, typer.Option("--time", help="A budget of training time: 60s, 10m, 1h.")]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from pieria.cli.draw import RunPath
-from pieria.cli.output import AsJson, Device, DryRun, Seed, Set, pairs, print_json, say
+from pieria.cli.output import AsJson, Device, DryRun, Seed, Set, Shots, pairs, print_json, say
 
 
 def translate(
@@ -22,6 +22,7 @@ def translate(
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="0, when not given: the most probable symbol at each step.")
     ] = None,
+    shots: Shots = None,
     set_: Set = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="A file: one text a line, or .jsonl with the prompts.")
@@ -33,6 +34,8 @@ def translate(
     json: AsJson = False,
 ) -> None:
     """Turn texts into what belongs to them: a translation, a summary, an answer. A blank line stays blank.
+
+    The run has learned pairs kept apart (transformer), or writes on behind examples (gpt and others, with --shots).
 
     Examples:  pieria translate runs/0001-transformer-multi30k captions.txt --beams 5 --out captions.de.txt  ·
     echo "Two dogs play." | pieria translate runs/0001-transformer-multi30k -
@@ -51,7 +54,8 @@ def translate(
         say(f"would translate {len(given):,} lines with {run}" + (f" and write {out}" if out is not None else ""))
         return
     texts = [line for line in given if line]
-    made = iter(loaded.translate(texts, beams=beams, length_penalty=length_penalty, seed=seed, batch=batch, **options))
+    how: dict[str, Any] = {"beams": beams, "length_penalty": length_penalty, "seed": seed, "batch": batch, **options}
+    made = iter(loaded.translate(texts, shots=shots, told=say, **how))
     answers = [next(made) if line else "" for line in given]
     records = [{"prompt": line, "completion": answer} for line, answer in zip(given, answers, strict=True)]
     if out is not None:

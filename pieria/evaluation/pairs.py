@@ -69,21 +69,24 @@ def _overlap(said: list[str], wanted: list[str], prompts: list[str], *, small: b
 
 
 def _rouge(said: list[str], wanted: list[str], openings: list[str], lead: int) -> list[dict[str, Any]]:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    kinds = ("rouge1", "rouge2", "rougeL")
-    scorer = RougeScorer(list(kinds), tokenizer=_AnyWords())
-    means = []
-    for texts in (said, openings):
-        scores = [scorer.score(reference, text) for reference, text in zip(wanted, texts, strict=True)]
-        means.append({kind: 100 * float(np.mean([score[kind].fmeasure for score in scores])) for kind in kinds})
+    means = [rouge(texts, wanted) for texts in (said, openings)]
     note = (
         f"greedy; mean F-measure of words in small letters, without stemming; baseline: the prompt's first {lead} words, as "
         "many as a completion has"
     )
-    return [
-        _figure(kind.replace("rouge", "ROUGE-"), means[0][kind], means[1][kind], "points of 100", note) for kind in kinds
-    ]
+    return [_figure(kind, means[0][kind], means[1][kind], "points of 100", note) for kind in means[0]]
+
+
+def rouge(said: list[str], wanted: list[str]) -> dict[str, float]:
+    """ROUGE-1, ROUGE-2 and ROUGE-L of texts beside what was wanted: mean F-measure in points of 100, no stemming."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    kinds = ("rouge1", "rouge2", "rougeL")
+    scorer = RougeScorer(list(kinds), tokenizer=_AnyWords())
+    scores = [scorer.score(reference, text) for reference, text in zip(wanted, said, strict=True)]
+    return {
+        kind.replace("rouge", "ROUGE-"): 100 * float(np.mean([score[kind].fmeasure for score in scores])) for kind in kinds
+    }
 
 
 class _AnyWords:

@@ -38,7 +38,7 @@ class Page:
     def to_json(self) -> dict[str, Any]:
         """The family as plain values."""
         said = asdict(self.family)
-        for part in (said, *said["settings"], *said["sampling"]):
+        for part in (said, *said["settings"], *said["sampling"], *(s for kind in said["kinds"] for s in kind["sampling"])):
             part["path"] = _short(part["path"])
         return said
 
@@ -56,8 +56,7 @@ class Page:
             else "None: it makes an item without a code for the whole of it."
         )
         phases = [f"{phase.name}: {phase.loss}  ({file}:{phase.line})" for phase in family.phases]
-        settings = [f"{s.name} = {s.default}: {s.description}" for s in family.settings]
-        drawing = [f"{s.name} = {s.default}: {s.description}" for s in family.sampling]
+        settings, drawing = _listed(family.settings), _listed(family.sampling)
         found = [
             ("The idea", "\n\n".join(part for part in (family.summary, rest) if part)),
             ("Training data", "; or ".join(_FORM.get(form, form) for form in family.forms) + "."),
@@ -65,19 +64,24 @@ class Page:
             ("Loss", "\n".join([_LEARNING.get(family.learning, ""), *phases, _LIKELIHOOD[family.likelihood]]).strip()),
             ("Hyperparameters", "\n".join(settings) or "None."),
             ("Drawing", "\n".join(drawing) or "No options."),
+            *((title, "\n".join(_listed(options))) for title, options in self._drawn_otherwise()),
             ("Presets", ", ".join(family.presets)),
             ("Paper", family.paper),
             ("Source", f"{file}:{family.line}"),
         ]
-        if family.holds_data:
-            found.insert(
-                2, ("It keeps its examples", "The saved model contains training data: do not publish it without a thought.")
-            )
+        if kept := family.holds_data_of:
+            of = "" if kept == family.forms else f" of {_many(kept)}"
+            warning = f"The saved model{of} contains training data: do not publish it without a thought."
+            found.insert(2, ("It keeps its examples", warning))
         return [(title, text) for title, text in found if text]
+
+    def _drawn_otherwise(self) -> list[tuple[str, tuple[registry.Setting, ...]]]:
+        """A title and the options of drawing, for those of its forms that have others."""
+        return [(f"Drawing {_many(kind.forms)}", kind.sampling) for kind in self.family.kinds if kind.sampling]
 
     def markdown(self) -> str:
         """The page for a site: the sections of `sections`, hyperparameters as tables."""
-        tables = {"Hyperparameters": self.family.settings, "Drawing": self.family.sampling}
+        tables = {"Hyperparameters": self.family.settings, "Drawing": self.family.sampling, **dict(self._drawn_otherwise())}
         blocks = []
         for title, body in self.sections():
             if tables.get(title):
@@ -114,6 +118,14 @@ def or_term(what: str) -> Page | glossary.Term:
     if what.endswith(".py") or what in registry.names():
         return page(what)
     raise unknown("family, run or term", what, [*registry.names(), *(t.name for t in glossary.TERMS)])
+
+
+def _listed(settings: tuple[registry.Setting, ...]) -> list[str]:
+    return [f"{s.name} = {s.default}: {s.description}" for s in settings]
+
+
+def _many(forms: tuple[str, ...]) -> str:
+    return " and ".join({"tokens": "symbols"}.get(form, f"{form}s") for form in forms)
 
 
 def _short(path: Path) -> str:

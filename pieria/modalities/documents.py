@@ -18,6 +18,7 @@ TABLES = (".csv", ".tsv")
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp")
 MANY = 20  # a file of so many short lines is a list
 LONG = 1000  # characters of a record, from which on it is a document rather than an item
+BETWEEN = "\n\n"  # stands between two items that are joined into one stream
 Asked = Literal["auto", "stream", "lines"]
 Pairs = Literal["joined", "apart"]
 
@@ -189,7 +190,7 @@ def _paired_records(path: Path, asked: Asked, encoding: str) -> Collection:
 
 
 def _paired(path: Path, found: list[tuple[str, str]], asked: Asked, pairs: Pairs, what: str) -> Collection:
-    if asked == "stream":
+    if asked == "stream" and pairs == "apart":
         raise UsageError(f"pairs ({path.name}) as one stream", "items, each with its prompt", "Leave out --set items=stream")
     whole = [pair for pair in found if all(pair)]
     if not whole:
@@ -202,13 +203,51 @@ def _paired(path: Path, found: list[tuple[str, str]], asked: Asked, pairs: Pairs
         )
     if pairs == "joined":
         findings.append(_said("prompt"))
-        return Collection(["\n".join(pair) for pair in whole], findings=findings)
+        texts = [joined(pair) for pair in whole]
+        if asked == "stream":
+            return _collected(path, texts, [], asked, findings)
+        return Collection(texts, findings=findings)
     findings.append("each completion is learned given its prompt")
     return Collection([b for _, b in whole], prompts=[a for a, _ in whole], findings=findings)
 
 
+def joined(pair: tuple[str, str]) -> str:
+    """A prompt and its completion as one text."""
+    return f"{pair[0]}\n{pair[1]}"
+
+
+def pairs_in(path: Path, encoding: str = "utf-8") -> list[tuple[str, str]]:
+    """Prompts and completions from the records of a ``.jsonl``, or the columns of these names of a ``.csv`` or ``.tsv``.
+
+    Raises `DataError` that names the file, the record and the side that is missing or empty.
+    """
+    wanted = '"prompt" and "completion", both of them text'
+    if not path.is_file() or suffix_of(path) not in (*TABLES, *RECORDS):
+        raise DataError(f"{path} holds no pairs", f"a {', '.join((*RECORDS, *TABLES))} with {wanted}", "Check the path")
+    records = suffix_of(path) in RECORDS
+    rows = list(_each_record(path, encoding)) if records else list(enumerate(rows_of(path, encoding), 1))
+    if not rows:
+        raise DataError(f"{path} is empty", "at least one pair", "Check that it was written")
+    if not records and (missing := {"prompt", "completion"} - set(rows[0][1])):
+        known = ", ".join(map(str, rows[0][1]))
+        raise DataError(f"{path.name} has no column {min(missing)!r}", f"its columns are: {known}", "Rename two of them")
+    found = []
+    for number, record in rows:
+        sides = [record.get(name) if isinstance(record, dict) else None for name in ("prompt", "completion")]
+        lacking = [
+            name
+            for name, side in zip(("prompt", "completion"), sides, strict=True)
+            if not isinstance(side, str) or not side.strip()
+        ]
+        if lacking:
+            where = f"line {number:,}" if records else f"row {number:,}"
+            raise DataError(f"{path}, {where} has no {' and no '.join(lacking)}", wanted, "Complete or remove it")
+        found.append((str(sides[0]).strip(), str(sides[1]).strip()))
+    return found
+
+
 def prompts_in(path: Path | None, piped: IO[str], encoding: str = "utf-8") -> list[str]:
-    """One prompt a line of a file, or of what is ``piped`` in without one; of ``.jsonl`` the prompt of each record."""
+    """One prompt a line of a file, or of what is ``piped`` in without one; of ``.jsonl`` each record's prompt, or text."""
     if path is None:
         return [line.strip() for line in piped.read().removesuffix("\n").split("\n")]
     if not path.is_file():
@@ -220,9 +259,11 @@ def prompts_in(path: Path | None, piped: IO[str], encoding: str = "utf-8") -> li
         return [line.strip() for line in text.removesuffix("\n").split("\n")]
     found = []
     for number, record in _each_record(path, encoding):
-        said = record if isinstance(record, str) else record.get("prompt") if isinstance(record, dict) else None
+        fields = record if isinstance(record, dict) else {}
+        said = record if isinstance(record, str) else fields.get("prompt", fields.get("text"))
         if not isinstance(said, str):
-            raise DataError(f"{path}, line {number:,} has no prompt", '{"prompt": "…"}, or a string', "Complete the line")
+            wanted = '{"prompt": "…"}, {"text": "…"}, or a string'
+            raise DataError(f"{path}, line {number:,} has no prompt", wanted, "Complete the line")
         found.append(said.strip())
     return found
 
@@ -281,7 +322,7 @@ def _text_of(record: Any, column: str | None, path: Path, number: int) -> tuple[
     if isinstance(record.get("text"), str):
         return record["text"], "text"
     if isinstance(record.get("prompt"), str) and isinstance(record.get("completion"), str):
-        return f"{record['prompt']}\n{record['completion']}", "prompt"
+        return joined((record["prompt"], record["completion"])), "prompt"
     messages = record.get("messages")
     if isinstance(messages, list) and all(
         isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in messages
@@ -350,7 +391,7 @@ def _collected(
         findings.append(f"half of them have more than {middle:,} characters (items=lines keeps them apart)")
     if asked == "stream":
         findings.append("joined into one stream, a blank line between two of them")
-        return Collection(["\n\n".join(texts) + "\n"], findings=findings, stream=True)
+        return Collection([BETWEEN.join(texts) + "\n"], findings=findings, stream=True)
     collection = Collection(texts, findings=findings)
     for name in {name: None for record in fields[:1000] for name in record}:
         values = [record.get(name) for record in fields]

@@ -39,6 +39,8 @@ class Model(nn.Module, ABC):
       (``batch.index`` says where a window stands).
     - ``presets``: name to settings that differ from the defaults; one of them is ``tiny``. A preset may also set
       what the training loop reads (batch, rate, …), as ``training_defaults`` does for all presets.
+    - ``tuning``: where the weights of another run are the beginning, the learning rate is this share of the default one,
+      unless a preset or the user says another: what was learned would be forgotten at the rate made for random weights.
     - ``paper``: where it comes from.
     """
 
@@ -52,6 +54,7 @@ class Model(nn.Module, ABC):
     reads_in_order: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]]
     training_defaults: ClassVar[dict[str, Any]] = {}
+    tuning: ClassVar[float] = 0.1
     paper: ClassVar[str]
 
     def __init__(self, settings: AnySettings, form: Form, condition: Form | None = None) -> None:

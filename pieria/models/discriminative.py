@@ -64,6 +64,7 @@ class Discriminative(Model):
     training_defaults: ClassVar = {
         "batch": 64, "rate": 1e-3, "weight_decay": 0.1, "beta2": 0.98, "warmup": 100, "final": 0.0,
     }  # fmt: skip
+    tuning: ClassVar = 0.2
     presets: ClassVar = {
         "tiny": {"layers": 1, "heads": 2, "width": 32, "precision": "float32", "rate": 3e-3, "warmup": 20},
         "mini": {"layers": 2, "heads": 4, "width": 256},

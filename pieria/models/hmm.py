@@ -289,6 +289,7 @@ class HmmOfNumbers(Hmm):
     """
 
     Sampling: ClassVar[type[AnySettings]] = NumbersSampling
+    consumes = frozenset({Curve})
     holds_data = True  # the points of a single series
     symbol_log_prob = logits = start = step = reach = None  # type: ignore[assignment]  # there are no symbols to predict
 

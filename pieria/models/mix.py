@@ -153,6 +153,7 @@ class MixOfSymbols(Mix):
     """A mixture over `Tokens`: the laws of the next symbol are mixed at every step."""
 
     Sampling = Decoding
+    consumes = frozenset({Tokens})
 
     blend: "BlendOfSymbols"
 

@@ -20,7 +20,21 @@ def pieria(*words, code=0, cwd=None):
     return done
 
 
-VERBS = ["data", "models", "fit", "sample", "score", "chat", "translate", "evaluate", "compare", "mix", "explain", "audit"]
+VERBS = [
+    "data",
+    "models",
+    "fit",
+    "sample",
+    "score",
+    "chat",
+    "translate",
+    "embed",
+    "evaluate",
+    "compare",
+    "mix",
+    "explain",
+    "audit",
+]
 
 
 @pytest.mark.parametrize(

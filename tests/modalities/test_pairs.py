@@ -150,7 +150,14 @@ def test_files_that_do_not_belong_together_are_refused(two, records, tmp_path):
     with pytest.raises(UsageError, match="--to"):
         open_data("digits", to=two[1])
     with pytest.raises(UsageError, match="one stream"):
-        open_data(two[0], to=two[1], settings={"items": "stream"})
+        open_data(two[0], to=two[1], settings={"items": "stream", "pairs": "apart"})
+
+
+def test_joined_pairs_may_be_one_stream(two, records):
+    for data, to in ((two[0], two[1]), (records, None)):
+        dataset = open_data(data, to=to, settings={"items": "stream", "length": 16})
+        assert dataset.form.end is None
+        assert dataset.parts["train"].artifacts[0].startswith("\n".join(PAIRS[0]) + "\n\n" + PAIRS[1][0])
 
 
 @needs_mirror
