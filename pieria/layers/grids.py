@@ -37,3 +37,16 @@ def write(form: Grid, picture: Tensor) -> Tensor:
     if form.ordered:
         return ((picture + 1) * ((form.levels - 1) / 2)).round().clamp(0, form.levels - 1).long()
     return picture.unflatten(1, (form.channels, form.levels)).argmax(dim=2)
+
+
+def chosen(form: Grid, odds: Tensor, gumbel: Tensor | None = None) -> Tensor:
+    """Log-odds of symbols as a hard choice, one-hot as `read` gives them, with the gradient of its soft odds.
+
+    ``gumbel`` of the same shape makes the choice a draw; without it, it is the likeliest symbol (Jang et al. 2017,
+    arXiv 1611.01144).
+    """
+    assert form.levels is not None
+    odds = (odds if gumbel is None else odds + gumbel).unflatten(1, (form.channels, form.levels))
+    soft = odds.softmax(dim=2)
+    hard = F.one_hot(odds.argmax(dim=2), form.levels).movedim(-1, 2).to(soft.dtype)
+    return (hard + soft - soft.detach()).flatten(1, 2)
