@@ -187,13 +187,8 @@ class GAN(Model):
         assert isinstance(form, Grid)
         if form.ordered or form.levels is None:
             return raw.tanh()
-        # symbols: a hard choice forwards, its soft odds backwards
-        odds = (raw if gumbel is None else raw + gumbel).reshape(
-            len(raw), form.channels, form.levels, form.height, form.width
-        )
-        soft = odds.softmax(dim=2)
-        hard = F.one_hot(odds.argmax(dim=2), form.levels).movedim(-1, 2).to(soft.dtype)
-        return (hard + soft - soft.detach()).reshape(raw.shape)
+        shaped = raw.reshape(len(raw), *self.shape)
+        return grids.chosen(form, shaped, None if gumbel is None else gumbel.reshape(shaped.shape)).reshape(raw.shape)
 
     def _item(self, fake: Tensor) -> Tensor:
         if self.rows is not None:
