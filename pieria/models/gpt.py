@@ -208,6 +208,10 @@ class GPT(Model):
 
     # ---- learning
 
+    def blocks(self) -> Iterator[Layer]:
+        """What `training.compiling` compiles."""
+        return self.each_layer()
+
     def groups(self) -> dict[str, list[dict[str, Any]]]:
         """Matrices inside layers take orthogonal steps, tables of vectors AdamW's; single vectors do not decay.
 
