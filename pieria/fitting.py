@@ -301,9 +301,8 @@ def learned(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, res
         if space.writes:
             weights.save(net, space.path / "model.safetensors")
         state = "stopped" if history.ended == "stopped" else "done"
-        space.note(
-            state=state, finished=directory.now(), result=asdict(history), repeat=keeping.repeat(plan, history.totals)
-        )
+        repeat = keeping.repeat(plan, history.totals, space.record["device"])
+        space.note(state=state, finished=directory.now(), result=asdict(history), repeat=repeat)
         if state == "stopped":
             watch.say(
                 f"Stopped after step {history.steps:,}, with what was learned so far. "

@@ -103,13 +103,16 @@ def modality_file(modality: Modality) -> dict[str, dict[str, Any]]:
     return {"modality/modality.json": content}
 
 
-def repeat(plan: Plan, totals: Sequence[Mapping[str, int]]) -> list[str]:
-    """What turns a budget in seconds into the same number of steps: options of ``pieria fit``."""
+def repeat(plan: Plan, totals: Sequence[Mapping[str, int]], device: str) -> list[str]:
+    """What turns a budget in seconds into the same number of steps on ``device``: options of ``pieria fit``."""
     if plan.seconds is None or len(totals) != 1:
         return []
     words = ["--steps", str(totals[0]["steps"])]
     if totals[0]["evaluate_every"] != plan.evaluates(totals[0]["steps"]):
         words += ["--set", f"evaluate_every={totals[0]['evaluate_every']}"]
+    kind, steps = torch.device(device).type, totals[0]["steps"]
+    if (compiles := plan.compiles(kind, None)) != plan.changed(seconds=None, steps=steps).compiles(kind, steps):
+        words += ["--set", f"compile={'on' if compiles else 'off'}"]
     return words
 
 

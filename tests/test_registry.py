@@ -125,3 +125,84 @@ def test_two_files_of_one_name_are_two_families(tmp_path):
         (tmp_path / folder / "mine.py").write_text(f'"""Mine."""\nMODEL = {value}\n')
     assert registry.find(str(tmp_path / "a" / "mine.py")) == 1
     assert registry.find(str(tmp_path / "b" / "mine.py")) == 2
+
+
+AWKWARD = '''"""A family whose text is hard to cut.
+
+    def example(x):
+        return x
+
+Its idea goes on.
+"""
+from pieria.settings import Field, Settings as Base
+
+
+class Options(Base):
+    text: str = Field("a", description="what it says")
+
+    def spoken(self):
+        return """
+def decode(self): no method of the class
+"""
+
+    after: int = Field(2, description="what stands after a method")
+
+
+class Awkward:
+    Settings = Options
+    likelihood = "exact"
+
+    @property
+    def reach(
+        self,
+        more: int = 1,
+    ) -> int:
+        # a comment
+
+        def log_prob(): ...
+
+        return more
+
+    async def step(self): return 1
+
+    paper = "Nobody 2026"
+
+    def phases(self):
+        return [Phase("only", "all", self.loss)]
+
+    def loss(self, batch):
+        """What is
+        minimised.
+
+        More.
+        """
+
+
+MODEL = Awkward
+'''
+
+
+def test_what_functions_do_is_not_read_and_nothing_else_is_lost(tmp_path, monkeypatch):
+    mine = tmp_path / "mine.py"
+    mine.write_text(AWKWARD)
+    said = registry.describe(str(mine))
+    assert [setting.name for setting in said.settings] == ["text", "after"]
+    assert AWKWARD.splitlines()[said.settings[1].line - 1].strip().startswith("after: int")
+    assert AWKWARD.splitlines()[said.line - 1] == "class Awkward:"
+    assert said.abilities == ()
+    assert (said.paper, said.learning) == ("Nobody 2026", "trains")
+    assert "return x" in said.idea
+    (phase,) = said.phases
+    assert (phase.name, phase.loss) == ("only", "What is minimised.")
+    monkeypatch.setattr(registry, "_emptied", lambda found: found[0])
+    registry._tree.cache_clear()
+    assert registry.describe(str(mine)) == said
+    registry._tree.cache_clear()
+
+
+def test_what_is_wrong_in_a_file_is_shown_as_it_stands(tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text("class Mine:\n    def step(self):\n        return (\n\n\nMODEL = = Mine\n")
+    with pytest.raises(SyntaxError) as caught:
+        registry.describe(str(mine))
+    assert caught.value.lineno in (3, 6)

@@ -123,16 +123,18 @@ class Attention(nn.Module):
         """``[batch, time, width]`` to the same shape.
 
         ``table`` holds the rotary rows of these places. ``mask`` (bool ``[batch, 1, time, time]``) says where a place may
-        look, and then it alone does: it must be causal where the attention is.
+        look, and then it and the window alone do: it must be causal where the attention is.
         """
         # each [batch, head, time, size]
         queries, keys, values = (heads.transpose(1, 2) for heads in self.heads_of(self.project(x), table))
         share = self.dropout if self.training else 0.0
         time, causal = queries.shape[2], self.causal
-        if queries.dtype == torch.bfloat16 and queries.device.type == "cpu" and mask is None:
-            return self.output(self._by_products(queries, keys, values, share).transpose(1, 2).flatten(2))
-        if mask is None and causal and self.window is not None and time > self.window:
-            mask = visible(time, time, self.window, x.device)
+        by_products = queries.dtype == torch.bfloat16 and queries.device.type == "cpu" and (mask is None or causal)
+        if causal and self.window is not None and time > self.window and (mask is not None or not by_products):
+            near = visible(time, time, self.window, x.device)
+            mask = near if mask is None else mask & near
+        if by_products:
+            return self.output(self._by_products(queries, keys, values, mask, share).transpose(1, 2).flatten(2))
         found = functional.scaled_dot_product_attention(
             queries,
             keys,
@@ -144,7 +146,7 @@ class Attention(nn.Module):
         )
         return self.output(found.transpose(1, 2).flatten(2))
 
-    def _by_products(self, queries: Tensor, keys: Tensor, values: Tensor, share: float) -> Tensor:
+    def _by_products(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, share: float) -> Tensor:
         """Attention as two batched products: on CPUs torch's fused backward in bfloat16 takes two to four times as long."""
         n, time = queries.shape[0], queries.shape[2]
         groups = self.heads // self.key_heads
@@ -152,8 +154,12 @@ class Attention(nn.Module):
             keys, values = (each.repeat_interleave(groups, dim=1) for each in (keys, values))
         keys, values = keys.flatten(0, 1), values.flatten(0, 1)
         if self.causal:
-            mask = _penalties(time, self.window, queries.dtype, queries.device)
-            odds = torch.baddbmm(mask, queries.flatten(0, 1), keys.transpose(1, 2), alpha=self.size**-0.5)
+            if mask is None:
+                penalties = _penalties(time, self.window, queries.dtype, queries.device)
+            else:
+                allowed = queries.new_zeros(mask.shape).masked_fill_(~mask, -torch.inf)
+                penalties = allowed.expand(n, self.heads, time, time).flatten(0, 1)
+            odds = torch.baddbmm(penalties, queries.flatten(0, 1), keys.transpose(1, 2), alpha=self.size**-0.5)
         else:
             odds = torch.bmm(queries.flatten(0, 1) * self.size**-0.5, keys.transpose(1, 2))
         looks = dropout(odds.softmax(dim=-1), share)

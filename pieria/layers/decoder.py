@@ -91,7 +91,7 @@ class Layer(nn.Module):
         self.think = FeedForward(settings.width, inner, settings.activation, bias=settings.bias)
         self.drop = Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, table: Tensor | None) -> Tensor:
-        """``[batch, time, width]`` to the same shape."""
-        x = x + self.drop(self.look(self.before_look(x), table))
+    def forward(self, x: Tensor, table: Tensor | None, mask: Tensor | None = None) -> Tensor:
+        """``[batch, time, width]`` to the same shape; ``table`` and ``mask`` are attention's."""
+        x = x + self.drop(self.look(self.before_look(x), table, mask))
         return x + self.drop(self.think(self.before_thought(x)))

@@ -25,6 +25,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from pieria.data.batch import Batch, check
+from pieria.data.packing import Packed, rows_of
 from pieria.errors import FormError, UsageError
 from pieria.forms import Form, Label, Tokens
 from pieria.layers.attention import rotary_table
@@ -53,6 +54,9 @@ class GPTSettings(DecoderSettings):
     )
     gradient_checkpointing: bool = Field(
         False, description="keep only what enters each layer and compute the rest again backwards: less memory, slower"
+    )
+    packed: Packed = Field(
+        "auto", description="items of different lengths share rows in training; auto where that leaves enough less padding"
     )
     optimiser: Literal["orthogonal", "adamw"] = Field(
         "orthogonal", description="how matrices inside layers are moved: all directions alike, or each number by itself"
@@ -149,11 +153,11 @@ class GPT(Model):
         """The layers, in order."""
         return (cast(Layer, layer) for layer in self.layers)
 
-    def _embed(self, tokens: Tensor, label: Tensor | None, first: int = 0) -> Tensor:
-        """Vectors ``[batch, time, width]`` of symbols that stand at the window's places ``first …``."""
+    def _embed(self, tokens: Tensor, label: Tensor | None, first: int = 0, places: Tensor | None = None) -> Tensor:
+        """Vectors ``[batch, time, width]`` of symbols that stand at the window's places ``first …``, or at ``places``."""
         x = functional.embedding(tokens, self.symbol.weight)
         if self.place is not None:
-            x = x + self.place.weight[first : first + tokens.shape[1]]
+            x = x + (self.place.weight[first : first + tokens.shape[1]] if places is None else self.place(places))
         return x if label is None else x + label
 
     def _label(self, condition: Tensor | None) -> Tensor | None:
@@ -167,15 +171,22 @@ class GPT(Model):
         label: Tensor = self.label(condition)
         return label[:, None]
 
-    def _window(self, tokens: Tensor, label: Tensor | None) -> Tensor:
-        """The last layer's normalised vectors ``[batch, time, width]`` for one window, time ≤ ``reach``."""
-        x = self.drop(self._embed(tokens, label))
-        table = None if self.table is None else self.table[:, : tokens.shape[1]]
+    def _window(
+        self, tokens: Tensor, label: Tensor | None, places: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """The last layer's normalised vectors ``[batch, time, width]`` for one window, time ≤ ``reach``.
+
+        Of rows that hold several items, ``places`` are the symbols' places in their items, and ``mask`` what each may see.
+        """
+        x = self.drop(self._embed(tokens, label, places=places))
+        table = self.table
+        if table is not None:
+            table = table[:, : tokens.shape[1]] if places is None else table[:, places]
         for layer in self.each_layer():
             if self.training and self.settings.gradient_checkpointing:
-                x = checkpoint(layer, x, table, use_reentrant=False)
+                x = checkpoint(layer, x, table, mask, use_reentrant=False)
             else:
-                x = layer(x, table)
+                x = layer(x, table, mask)
         return self.last(x)
 
     def _head_weight(self) -> Tensor:
@@ -197,6 +208,10 @@ class GPT(Model):
 
     # ---- learning
 
+    def blocks(self) -> Iterator[Layer]:
+        """What `training.compiling` compiles."""
+        return self.each_layer()
+
     def groups(self) -> dict[str, list[dict[str, Any]]]:
         """Matrices inside layers take orthogonal steps, tables of vectors AdamW's; single vectors do not decay.
 
@@ -215,13 +230,20 @@ class GPT(Model):
 
     def loss(self, batch: Batch, noise: Noise) -> Losses:
         """Cross-entropy of the next symbol, -1/N Σ log p(x_t | x_1 … x_{t-1}), over the N symbols that are real."""
-        before = self._before(batch)[:, -1:]
-        if self.form.end is None:
-            starts = noise.uniform("beginning").to(before.device) < BEGINNINGS
-            before = before.masked_fill(starts[:, None], self.form.begin)
-        with products(self.settings.precision, batch.x.device):
-            logits = self.logits(torch.cat([before, batch.x[:, :-1]], dim=1), batch.condition)
-        return cross_entropy(logits.float(), batch.x, batch.mask)
+        before, x, mask = self._before(batch)[:, -1:], batch.x, batch.mask
+        with products(self.settings.precision, x.device):
+            if self.form.end is None or x.shape[1] > self.reach:
+                if self.form.end is None:
+                    starts = noise.uniform("beginning").to(x.device) < BEGINNINGS
+                    before = before.masked_fill(starts[:, None], self.form.begin)
+                logits = self.logits(torch.cat([before, x[:, :-1]], dim=1), batch.condition)
+            else:
+                rows = rows_of(x, mask, self.settings.packed, self.settings.width)
+                x, mask, label = rows.x, rows.mask, self._label(batch.condition)
+                label = None if label is None else label[:, 0][rows.items]
+                found = self._window(rows.read(before[:, 0]), label, rows.places if rows.several else None, rows.seen())
+                logits = functional.linear(found, self._head_weight())
+        return cross_entropy(logits.float(), x, mask)
 
     # ---- scoring
 

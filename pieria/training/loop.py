@@ -24,6 +24,7 @@ from pieria.noise import ItemNoise, key_of, seeded
 from pieria.training import checkpoints, energy, low_rank
 from pieria.training.averaging import Average
 from pieria.training.checkpoints import Progress
+from pieria.training.compiling import compiled
 from pieria.training.game import Game, Said
 from pieria.training.heldout import HeldOut, unit
 from pieria.training.interrupts import Interrupts
@@ -201,7 +202,8 @@ class _Learning:
         if isinstance(part, Estimates):
             self._estimate(part, stage, everything, held, last=last)
         elif isinstance(part, Trains):
-            self._train(part, stage, plan, train, held, last=last)
+            with compiled(part, train, plan, self.processes.device, self.watch.say):
+                self._train(part, stage, plan, train, held, last=last)
         else:
             raise TrainingError(
                 f"{type(part).__name__} does not say how it learns", "a method estimate, or groups and phases, or stages"

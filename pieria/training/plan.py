@@ -18,6 +18,7 @@ from pieria.settings import Field, Settings
 BUDGETS = ("steps", "epochs", "seconds")
 DEFAULT_STEPS = 1000
 EVALUATIONS, REPORTS = 20, 100  # how often in a run, unless the plan says otherwise
+LONG_STEPS, LONG_SECONDS = 5_000, 600.0  # from which on compiling, some minute, is soon made good
 KNOWN_AFTER = 10  # the first tenth of a run does not depend on its length
 
 
@@ -54,6 +55,9 @@ class Plan(Settings):
     seed: int = Field(0, ge=0, description="what every random draw follows from")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda or mps")
     threads: int | None = Field(None, ge=1, description="threads of the processor; unset is torch's choice")
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="compile the network for training on a stream; auto does on cuda, for long trainings"
+    )
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
@@ -123,6 +127,13 @@ class Plan(Settings):
     def reports(self, total: int) -> int:
         """Steps between lines of the log."""
         return max(1, total // REPORTS) if self.report_every is None else self.report_every
+
+    def compiles(self, device: str, total: int | None) -> bool:
+        """Whether to compile for this type of device, if the budget is this ``total`` of steps, or one in seconds."""
+        if self.compile != "auto":
+            return self.compile == "on"
+        long = (self.seconds or 0.0) >= LONG_SECONDS or (total or 0) >= LONG_STEPS
+        return device == "cuda" and long and not self.lora_rank
 
     def part(self, share: float) -> Self:
         """The plan of a stage that has this share of the budget."""

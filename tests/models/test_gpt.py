@@ -2,15 +2,18 @@
 
 import itertools
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
 from scipy import stats
 
 from pieria.data.batch import Batch, mask_after_end
+from pieria.data.packing import rows_of
 from pieria.errors import FormError, UsageError
 from pieria.forms import Grid, Label, Tokens
 from pieria.layers.reading import MANY, PACKED
+from pieria.losses.symbols import symbol_log_prob
 from pieria.models import weights
 from pieria.models.contract import Explains, Predicts, Scores, ScoresSymbols, Trains, abilities
 from pieria.models.gpt import GPT, GPTSettings
@@ -243,6 +246,56 @@ def test_it_learns_a_planted_chain():
     assert float(found - truth) < 0.02
 
 
+def of_lengths(lengths, form, labels=None):
+    """A batch of random items of these lengths, each with its end."""
+    x = torch.full((len(lengths), form.length), form.end)
+    generator = torch.Generator().manual_seed(5)
+    for row, length in enumerate(lengths):
+        x[row, : length - 1] = torch.randint(0, form.end, (length - 1,), generator=generator)
+    return Batch(x, condition=labels, mask=mask_after_end(x, form.end))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_packed_items_are_learned_as_in_rows_of_their_own(variant, checkpointing):
+    """Each item's loss, the batch's, and every gradient."""
+    form = Tokens(11, 16, end=10)
+    lengths = [7, 3, 16, 2, 1, 9, 4, 4, 12, 5]
+    batch, noise = of_lengths(lengths, form), StepNoise(0, 0, "next symbol", len(lengths))
+    model = build(form, spread=0.15, gradient_checkpointing=checkpointing, **VARIANTS[variant]).train()
+    rows = rows_of(batch.x, batch.mask, True, 32)
+    assert rows.several
+    before = torch.full((len(lengths),), form.begin)
+    found = model._window(rows.read(before), None, rows.places, rows.seen())
+    nats = symbol_log_prob(found @ model._head_weight().T, rows.x, rows.mask)
+    each = torch.zeros(len(lengths)).index_add(0, rows.items.flatten(), nats.detach().flatten())
+    assert each.tolist() == pytest.approx(model.log_prob(batch).tolist(), abs=1e-5, rel=1e-5)
+    found = {}
+    for packed in (True, False):
+        model.settings = model.settings.changed(packed=packed)
+        model.zero_grad()
+        losses = model.loss(batch, noise)
+        losses.loss.backward()
+        found[packed] = losses, [parameter.grad.clone() for parameter in model.parameters()]
+    assert found[True][0].loss.item() == pytest.approx(found[False][0].loss.item(), abs=1e-5)
+    assert found[True][0].count == found[False][0].count == sum(lengths)
+    for packed, apart in zip(found[True][1], found[False][1], strict=True):
+        torch.testing.assert_close(packed, apart, rtol=1e-4, atol=1e-6)
+
+
+def test_packed_items_keep_their_labels_and_what_stood_before_them():
+    form, labels = Tokens(11, 16, end=10), Label(("soft", "loud"))
+    batch = of_lengths([7, 3, 2, 9, 4, 12], form, torch.tensor([0, 1, 1, 0, 1, 0]))
+    batch = replace(batch, context=torch.tensor([[11], [3], [11], [5], [11], [2]]))
+    noise = StepNoise(0, 0, "next symbol", 6)
+    losses = [
+        build(form, condition=labels, packed=packed).train().loss(batch, noise).loss.item() for packed in (True, False)
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    wanted = -build(form, condition=labels).log_prob(batch).sum() / batch.mask.sum()
+    assert losses[0] == pytest.approx(wanted.item(), abs=1e-5)
+
+
 def test_bfloat16_training_agrees_with_float32():
     form = Tokens(11, 32)
     x = torch.randint(0, 11, (4, 33), generator=torch.Generator().manual_seed(0))
@@ -256,6 +309,17 @@ def test_bfloat16_training_agrees_with_float32():
             found[precision] = (loss.item(), model.layers[0].look.project.weight.grad.flatten())
         assert found["bfloat16"][0] == pytest.approx(found["float32"][0], rel=0.02)
         assert float(torch.cosine_similarity(found["bfloat16"][1], found["float32"][1], dim=0)) > 0.98
+
+
+def test_packed_items_in_bfloat16_agree_with_float32():
+    form = Tokens(11, 16, end=10)
+    batch, noise = of_lengths([7, 3, 16, 2, 9, 4, 12], form), StepNoise(0, 0, "next symbol", 7)
+    for window in (None, 5):
+        found = [
+            build(form, spread=0.1, packed=True, precision=precision, window=window).train().loss(batch, noise).loss.item()
+            for precision in ("float32", "bfloat16")
+        ]
+        assert found[1] == pytest.approx(found[0], rel=0.02)
 
 
 def test_labels_condition_it():
