@@ -41,6 +41,7 @@ from pieria.settings import Settings as AnySettings
 
 PATH_EVERY, SLOPE_EVERY, ADAPT_EVERY = 4, 16, 4  # steps
 PATH_MEMORY = 0.99
+FEW = 16  # levels: what lies between them would give a made picture away
 TYPICAL = 1024  # styles whose mean is the typical one
 
 
@@ -187,10 +188,13 @@ class StyleGAN2(Model):
     consumes = frozenset({Grid})
     conditions = frozenset({Label})
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "tiny": {"latent": 8, "style": 16, "mapping": 2, "channels": 16, "augment": "none", "rate": 5e-3},
+        "tiny": {
+            "latent": 8, "style": 32, "mapping": 2, "channels": 32, "slope_weight": 1.0, "path_weight": 0.0,
+            "augment": "none", "rate": 5e-3,
+        },
         "narrow": {},
         "paper": {"latent": 512, "style": 512, "mapping": 8, "channels": 512, "budget": 16384, "augment_items": 500_000},
-    }
+    }  # fmt: skip
     training_defaults: ClassVar[dict[str, Any]] = {
         "batch": 32,
         "rate": 2.5e-3,
@@ -254,8 +258,10 @@ class StyleGAN2(Model):
         return lambda place, size: detail * noise.normal(f"detail {place}", (1, *size)).to(like)
 
     def _finish(self, raw: Tensor, gumbel: Tensor | None) -> Tensor:
-        """Levels as they are (the paper's generator is not bounded); of symbols a choice, with its odds' gradient."""
-        return raw if self._continuous else grids.chosen(self.form, raw, gumbel)
+        """Many levels as they are (the paper bounds nothing), few bounded; of symbols a choice that has a gradient."""
+        if not self._continuous:
+            return grids.chosen(self.form, raw, gumbel)
+        return raw.tanh() if self.form.levels is not None and self.form.levels <= FEW else raw
 
     # ---- learning ----------------------------------------------------------------------------------------------------
 
