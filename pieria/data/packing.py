@@ -69,10 +69,10 @@ def rows_of(x: Tensor, mask: Tensor | None, packed: Packed, features: int) -> Ro
     within = np.arange(wide.sum()) - np.repeat(_starts(wide), wide)
     at = np.repeat(first, wide) + within
     # what is left of a row goes on as its last item, so that it sees something, and does not count
-    items = np.repeat([held[-1] for held in filled], room)
-    places, real = np.zeros(len(items), dtype=np.int64), np.zeros(len(items), dtype=bool)
-    items[at], places[at], real[at] = np.repeat(order, wide), within, True
-    of, place, there = (torch.from_numpy(each).view(len(filled), room).to(device) for each in (items, places, real))
+    whose = np.repeat([held[-1] for held in filled], room)
+    places, real = np.zeros(len(whose), dtype=np.int64), np.zeros(len(whose), dtype=bool)
+    whose[at], places[at], real[at] = np.repeat(order, wide), within, True
+    of, place, there = (torch.from_numpy(each).view(len(filled), room).to(device) for each in (whose, places, real))
     return Rows(x[of, place], counts[of, place] & there, of, place, True)
 
 

@@ -383,7 +383,7 @@ class StyleGAN2(Model):
 
     def directions(self, count: int) -> Tensor:
         """The ``count`` directions of w, ``[count, style]``, in which the features' scales change most (SeFa)."""
-        maps = [layer.affine.weight for layer in self.synthesis.modules() if isinstance(layer, Modulated)]
+        maps: list[Tensor] = [layer.affine.weight for layer in self.synthesis.modules() if isinstance(layer, Modulated)]
         _, _, directions = torch.linalg.svd(torch.cat(maps).detach(), full_matrices=False)
         return directions[:count]
 
