@@ -17,6 +17,7 @@ from pieria import fitting, keeping
 from pieria.data.storage import read_json, write_atomically, write_json
 from pieria.errors import DataError, UsageError, unknown
 from pieria.forms import Label, Tokens
+from pieria.latent.verbs import HasLatent
 from pieria.modalities.chat import Chat
 from pieria.modalities.contract import Artifact, Collection, Modality
 from pieria.models.contract import Hides, Model, Predicts, device_of, learned_numbers
@@ -272,7 +273,7 @@ def import_model(
     return load(bringing.settle(brought, out=place, data=data, column=column, command=command))
 
 
-class Run(Texts):
+class Run(Texts, HasLatent):
     """A trained model with its modality and the record of how it came to be.
 
     Attributes:
