@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from pieria.cli.draw import RunPath
 from pieria.cli.output import AsJson, Device, DryRun, Seed, print_json, print_table, say
@@ -17,7 +18,21 @@ if TYPE_CHECKING:
     from pieria.latent.exploring import Latent
     from pieria.latent.view import View
 
-app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+
+class Verbs(typer.core.TyperGroup):
+    """The verbs behind the run; who puts a verb before it is told where it belongs."""
+
+    def resolve_command(self, context: Any, words: list[str]) -> Any:
+        """The verb that the first word names."""
+        first = str(context.params.get("run"))
+        if words and words[0] not in self.commands and first in self.commands:
+            if words[0] in ("-h", "--help"):
+                return first, self.commands[first], words
+            raise UsageError(f"'{first}' stands where the run belongs", f"pieria latent {words[0]} {first} …")
+        return super().resolve_command(context, words)
+
+
+app = typer.Typer(cls=Verbs, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 
 ITEM = "A place in the data (12, train:12), a file, or a seed (seed:7)."
 Items = Annotated[list[str], typer.Argument(metavar="ITEM…", help=ITEM)]
@@ -33,7 +48,7 @@ Truncation = Annotated[
     float, typer.Option("--truncation", help="Moves codes that are drawn towards their mean: 1 as they are, 0 all of them.")
 ]
 Space = Annotated[str, typer.Option("--space", help="The latent space, for a model that has several.")]
-Mp4 = Annotated[bool, typer.Option("--mp4", help='Also write the film as MP4 (pip install "pieria[latent]").')]
+Mp4 = Annotated[bool, typer.Option("--mp4", help="Also write the film as MP4; needs imageio-ffmpeg.")]
 SHOWN = 24  # rows of a table that a terminal is given
 
 
@@ -47,9 +62,6 @@ def latent(context: typer.Context, run: RunPath) -> None:
     Examples:  pieria latent runs/vae map  ·  pieria latent runs/vae interpolate 3 17 --out morph.gif  ·
     pieria latent runs/vae arithmetic 5 --add Bag --subtract Shirt  ·  pieria latent runs/vae invert my-picture.png
     """
-    # which verbs there are is known when it is asked for, below
-    if not run.exists() and run.name == str(run) and run.name in {command.name for command in app.registered_commands}:
-        raise UsageError(f"'{run}' stands where the run belongs", f"pieria latent RUN {run} …")
     context.obj = run
 
 

@@ -5,50 +5,27 @@ are named by their place in the data (``12`` in the split, ``"train:12"``), as a
 item of a sample with this seed, ``"seed:7:3"`` the fourth), or given as artifacts.
 """
 
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from pieria.errors import UsageError
-from pieria.forms import Label
 from pieria.latent import mapping, moving, pictures
 from pieria.latent.distances import apart, unit
-from pieria.latent.items import Finder, Item
+from pieria.latent.ground import ENCODED, SEARCHED, Ground, done, in_rows
 from pieria.latent.neighbours import nearest
 from pieria.latent.searching import search
-from pieria.latent.space import Progress, Space, silent
 from pieria.latent.view import View, codes_table, table, written
-from pieria.modalities.contract import Artifact, Modality
-from pieria.models.contract import Model, display_of
-from pieria.noise import ItemNoise
+from pieria.modalities.contract import Artifact
 
-if TYPE_CHECKING:
-    from pieria.modalities.opening import Dataset
-
-RATE = 25  # pictures a second of a film
 SIDE = 11  # codes along each side of the decoded grid of a map
-BASES = 8  # codes at which it is measured how much a coordinate matters; fewer in very large spaces
-ENCODED, SEARCHED = 2000, 200  # items of a map, and of the mean of a class, if not told: with an encoder, without one
 
 
-class Latent:
+class Latent(Ground):
     """The latent space of a run. See the module for how items are named."""
-
-    def __init__(
-        self,
-        model: Model,
-        modality: Modality,
-        dataset: "Callable[[], Dataset]",
-        said: dict[str, str],
-        *,
-        space: str = "z",
-        progress: Progress = silent,
-    ) -> None:
-        self.space, self.modality, self.dataset, self.said = Space(model, space, progress), modality, dataset, said
 
     # ---- paths -------------------------------------------------------------------------------------------------------
 
@@ -119,7 +96,8 @@ class Latent:
             return way, None if fixed is None else fixed.expand(count)
 
         way, under = along(steps)
-        view = View("walk", self._decoded(way, under), way, [{"step": place} for place in range(steps)])
+        rows = [{"step": place} for place in range(steps)]
+        view = View("walk", self._decoded(way, under), way, rows, self._under(under))
         return self._film(view, list(view.artifacts), (), along, frames, back=False, mp4=mp4, out=out, seed=seed)
 
     # ---- directions --------------------------------------------------------------------------------------------------
@@ -162,7 +140,7 @@ class Latent:
         ]
         view = View("arithmetic", shown, moved, rows, words)
         heads = ["given", *(f"{s:+g}" if s else "decoded" for s in strengths)]
-        grid = [[self._artifact(item), *row] for item, row in zip(known, _rows(shown, len(scale)), strict=True)]
+        grid = [[self._artifact(item), *row] for item, row in zip(known, in_rows(shown, len(scale)), strict=True)]
         return self._sheet(view, grid, [item.name for item in known], heads, (0,), out, seed)
 
     def traverse(
@@ -204,10 +182,11 @@ class Latent:
             f"Of {space.size} coordinates {space.size - idle} change the item by at least a twentieth of what the first one "
             f"does. Change: {unit(self.space.model.form)} is 1.",
             *self._found_by(known),
+            *self._under(labels),
         ]
         view = View("traverse", shown, codes, rows, words)
         sides = [f"z{place}  {float(change[place]):.3f}" for place in order]
-        return self._sheet(view, _rows(shown, steps), sides, [f"{float(s):+.1f}" for s in at], (), out, seed)
+        return self._sheet(view, in_rows(shown, steps), sides, [f"{float(s):+.1f}" for s in at], (), out, seed)
 
     # ---- maps --------------------------------------------------------------------------------------------------------
 
@@ -270,16 +249,17 @@ class Latent:
         spans = torch.from_numpy(directions * flat.std(axis=0)[: len(directions), None])
         second = spans[1] if len(spans) > 1 else torch.zeros_like(spans[0])
         grid = torch.stack([torch.from_numpy(mean) + a * spans[0] + b * second for b in at.flip(0) for a in at]).to(codes)
-        shown = self._decoded(grid, self._for_all(len(grid), label))
-        view = View("map", shown, codes, rows, words)
-        decoded = pictures.tiled(_rows(shown, SIDE), cell=40, gap=1) if pictures.is_picture(shown[0]) else None
+        under = self._for_all(len(grid), label)
+        shown = self._decoded(grid, under)
+        view = View("map", shown, codes, rows, [*words, *self._under(under)])
+        decoded = pictures.tiled(in_rows(shown, SIDE), cell=40, gap=1) if pictures.is_picture(shown[0]) else None
         about = f"±{reach:g} standard deviations of the codes along each direction"
         said = self._said(seed)
         view.parts["map.png"] = lambda: mapping.drawn(panels, names, decoded, about, said)
         view.parts["map.csv"] = lambda: table(rows)
         if decoded is None:
             view.parts |= written(self.modality, shown, said)
-        return _done(view, out)
+        return done(view, out)
 
     # ---- back from items to codes ------------------------------------------------------------------------------------
 
@@ -376,162 +356,3 @@ class Latent:
         view = View("neighbours", [row[0] for row in grid], torch.zeros(0, self.space.size), rows, words)
         heads = ["item", *(word for near in found for word in [f"nearest by {near.measure}", *[""] * (k - 1)])]
         return self._sheet(view, grid, names, heads, (0, k), out, seed, items=[a for row in grid for a in row])
-
-    # ---- what they share ---------------------------------------------------------------------------------------------
-
-    def _finder(self, split: str) -> Finder:
-        return Finder(self.space, self.modality, self.dataset, split)
-
-    def _items(self, named: Sequence[Any], split: str, truncation: float) -> list[Item]:
-        find = self._finder(split)
-        return [find(what, truncation) for what in named]
-
-    def _x(self, item: Item, label: str | int | None = None) -> Tensor:
-        if item.x is not None:
-            return item.x
-        assert item.code is not None
-        return self.space.decode(item.code, self.space.labels([item.label], label))
-
-    def _artifact(self, item: Item) -> Artifact:
-        return self.modality.decode(self._x(item))[0]
-
-    def _decoded(self, codes: Tensor, labels: Tensor | None) -> list[Artifact]:
-        return list(self.modality.decode(self.space.decode(codes, labels)))
-
-    def _for_all(self, n: int, label: str | int | None) -> Tensor | None:
-        one = self.space.labels([None], label)
-        return None if one is None else one.expand(n)
-
-    def _found_by(self, items: Sequence[Item]) -> list[str]:
-        if self.space.encodes or all(item.x is None for item in items):
-            return []
-        return ["The model does not encode: the codes of given items were searched for, and decode to the nearest found."]
-
-    def _mean(self, what: str | Sequence[Any] | None, count: int | None, split: str, seed: int) -> tuple[Tensor, str]:
-        """The mean code of a class, of a list of items, or of the training items, and what it is of, in words."""
-        finder = self._finder(split)
-        many = count or (ENCODED if self.space.encodes else SEARCHED)
-        if what is None or (isinstance(what, str) and what in finder.classes()):
-            x, known, _ = finder.some("train", many, what)
-            codes = self.space.codes(x, self.space.labels(known), seed=seed)
-            of = "training items" if what is None else repr(what)
-            return codes.mean(dim=0), f"the mean of {len(x):,} {of}"
-        # a word that is no class of data with classes is a mistyped one, unless it names items
-        listed = what.split(",") if isinstance(what, str) else list(what)
-        if isinstance(what, str) and not any(":" in word or word.isdigit() or Path(word).exists() for word in listed):
-            finder.some("train", 1, what)
-        items = self._items(listed, split, 1.0)
-        if not items:
-            raise UsageError("an empty list of items", "a class, or at least one item")
-        codes, _ = finder.codes(items, seed)
-        return codes.mean(dim=0), items[0].name if len(items) == 1 else f"the mean of {len(items)} items"
-
-    def _change(self, labels: Tensor | None, reach: float, seed: int) -> Tensor:
-        """How much the item changes from end to end of each coordinate, a mean over codes of the prior, ``[numbers]``."""
-        space = self.space
-        count = max(1, min(BASES, 1024 // space.size))
-        bases = space.draw(count, seed)
-        change = torch.zeros(space.size, dtype=torch.float64)
-        chunk = 16
-        for start in range(0, space.size, chunk):
-            places = range(start, min(start + chunk, space.size))
-            ends = []
-            for side in (-reach, reach):
-                codes = bases.repeat(len(places), 1)
-                for number, place in enumerate(places):
-                    rows = slice(number * count, (number + 1) * count)
-                    codes[rows, place] = space.centre[place] + side * space.spread[place]
-                ends.append(space.decode(codes, None if labels is None else labels[:1].expand(len(codes))))
-            moved = apart(space.model.form, ends[0], ends[1]).reshape(len(places), count).mean(dim=1)
-            change[start : start + len(places)] = moved
-            space.progress("measuring coordinates", start + len(places), space.size)
-        return change
-
-    def _samples(self, n: int, seed: int, label: str | int | None, truncation: float) -> Tensor:
-        """``n`` samples as a person is shown them; truncated ones are decoded from truncated codes."""
-        form, space = self.space.model.condition, self.space
-        if isinstance(form, Label) and label is None:
-            labels: Tensor | None = torch.arange(n, device=space.device) % len(form.classes)
-        else:
-            labels = self._for_all(n, label)
-        if truncation != 1:
-            return space.decode(space.draw(n, seed, truncation=truncation), labels)
-        with torch.no_grad():
-            return space.model.sample(n, display_of(space.model).options, ItemNoise(seed, n), labels).cpu()
-
-    def _said(self, seed: int) -> dict[str, str]:
-        return {**self.said, "seed": str(seed)}
-
-    def _sheet(
-        self,
-        view: View,
-        grid: Sequence[Sequence[Artifact]],
-        sides: Sequence[str],
-        heads: Sequence[str],
-        after: Sequence[int],
-        out: str | Path | None,
-        seed: int,
-        items: Sequence[Artifact] | None = None,
-    ) -> View:
-        """The view with its sheet of pictures (or the modality's own files of other artifacts) and its table."""
-        said = self._said(seed)
-        if pictures.is_picture(view.artifacts[0]):
-            view.parts[f"{view.verb}.png"] = lambda: pictures.png(
-                pictures.tiled(grid, sides=sides, heads=heads, after=after), said
-            )
-        else:
-            view.parts |= written(self.modality, view.artifacts if items is None else items, said)
-        view.parts[f"{view.verb}.csv"] = lambda: table(view.rows)
-        return _done(view, out)
-
-    def _film(
-        self,
-        view: View,
-        strip: Sequence[Artifact],
-        after: Sequence[int],
-        along: Callable[[int], tuple[Tensor, Tensor | None]],
-        frames: int,
-        *,
-        back: bool,
-        mp4: bool,
-        out: str | Path | None,
-        seed: int,
-    ) -> View:
-        """The view with its strip, its film and its table of codes."""
-        said = self._said(seed)
-        if pictures.is_picture(view.artifacts[0]):
-            heads = ["given", *[""] * (len(strip) - 2), "given"] if after else []
-            view.parts[f"{view.verb}.png"] = lambda: pictures.png(pictures.tiled([strip], heads=heads, after=after), said)
-            reel = _Reel(lambda: self._decoded(*along(frames)), back)
-            view.parts[f"{view.verb}.gif"] = lambda: pictures.gif(reel.frames, said, RATE)
-            if mp4 or (out is not None and Path(out).suffix.lower() == ".mp4"):
-                view.parts[f"{view.verb}.mp4"] = lambda: pictures.mp4(reel.frames, RATE)
-        else:
-            if mp4:
-                raise UsageError(f"a film of {self.modality.name} data", "pictures", "Leave --mp4 out")
-            view.parts |= written(self.modality, view.artifacts, said)
-        names = [str(place) for place in range(len(view.codes))]
-        view.parts["codes.csv"] = lambda: codes_table(names, view.codes)
-        return _done(view, out)
-
-
-class _Reel:
-    """The frames of a film, decoded when they are first asked for; there and ``back`` where the ends differ."""
-
-    def __init__(self, decoded: Callable[[], list[Artifact]], back: bool) -> None:
-        self._decoded, self._back = decoded, back
-
-    @cached_property
-    def frames(self) -> list[Any]:
-        made = self._decoded()
-        return [*made, *made[-2:0:-1]] if self._back else made
-
-
-def _rows(flat: Sequence[Artifact], columns: int) -> list[list[Artifact]]:
-    return [list(flat[start : start + columns]) for start in range(0, len(flat), columns)]
-
-
-def _done(view: View, out: str | Path | None) -> View:
-    if out is not None:
-        view.write(out)
-    return view

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,8 @@ class Finder:
             return what
         if isinstance(what, bool) or what is None:
             raise UsageError(f"{what!r} names no item", WANTED)
-        if isinstance(what, int):
-            return self.place(self.split, what)
+        if isinstance(what, Integral):
+            return self.place(self.split, int(what))
         if not isinstance(what, str | Path):
             return Item("given", self.modality.encode([what]))
         text = str(what)

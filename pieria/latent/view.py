@@ -50,11 +50,12 @@ class View:
             if name is None:
                 known = ", ".join(dict.fromkeys(Path(name).suffix for name in self.parts))
                 raise UsageError(f"{self.verb} writes no {out.suffix}", f"{known}, or a directory", "Change --out")
-            made = {out: self.parts[name]}
+            asked = {out: self.parts[name]}
         else:
-            made = {out / name: content for name, content in self.parts.items()}
+            asked = {out / name: content for name, content in self.parts.items()}
+        made = {path: content() for path, content in asked.items()}  # all of them before one is written: some may fail
         for path, content in made.items():
-            write_atomically(path, content())
+            write_atomically(path, content)
         self.files = list(made)
         return self.files
 

@@ -21,6 +21,7 @@ def pieria(*words, code=0, cwd=None):
 
 
 VERBS = ["data", "models", "fit", "sample", "score", "chat", "translate", "evaluate", "compare", "mix", "explain", "audit"]
+VERBS += ["latent"]
 
 
 @pytest.mark.parametrize(
