@@ -307,11 +307,11 @@ def _samples(entry: Entry) -> str:
         return f"<h3>{escape(entry.model)}</h3>{paragraphs('Failed: ' + entry.error)}"
     if not entry.previews:
         return ""
-    from pieria.explanation.run_page import shown_text
+    from pieria.explanation.run_page import said_of, shown_text
 
     last = entry.previews[-1]
     body = picture(last) if last.suffix == ".png" else texts([shown_text(last)], limit=2500)
-    return f"<h3>{escape(entry.model)}</h3>{body}"
+    return f"<h3>{escape(entry.model)}</h3>{body}{paragraphs(said_of(last))}"
 
 
 def _quality_against_cost(comparison: Comparison) -> str:

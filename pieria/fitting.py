@@ -17,7 +17,7 @@ from pieria.forms import Form, Label, Tokens
 from pieria.modalities.contract import Modality
 from pieria.modalities.labelled import Labelled, LabelledSettings
 from pieria.models import weights
-from pieria.models.contract import Adopts, Model, Predicts, Spells, device_of
+from pieria.models.contract import Adopts, Model, Predicts, Spells, device_of, display_of
 from pieria.noise import ItemNoise, seeded
 from pieria.settings import Settings, assign
 from pieria.training import workspace as directory
@@ -330,14 +330,16 @@ def _previewer(space: Workspace, modality: Modality, asked: Examples) -> Any:
         stream = isinstance(form, Tokens) and form.end is None
         n = 2 if stream else PREVIEWED
         has_length = stream and "length" in model.Sampling.model_fields
-        options = model.Sampling.of({"length": PREVIEWED_LENGTH} if has_length else {})
+        display = display_of(model, **({"length": PREVIEWED_LENGTH} if has_length else {}))
+        if display.words:
+            said["shown"] = display.words
         device = device_of(model)
         classes = len(model.condition.classes) if isinstance(model.condition, Label) else 0
         condition = torch.arange(n, device=device) % classes if classes else None
         prompts = asked.batch(range(min(n, len(asked)))).condition if isinstance(model.condition, Tokens) else None
         if prompts is not None:  # the first held-out ones
             n, condition = len(prompts), prompts.to(device)
-        drawn = modality.decode(model.sample(n, options, ItemNoise(PREVIEW_SEED, n), condition).cpu())
+        drawn = modality.decode(model.sample(n, display.options, ItemNoise(PREVIEW_SEED, n), condition).cpu())
         if prompts is not None:
             drawn = [f"{prompt}\n→ {text}" for prompt, text in zip(modality.decode(prompts), drawn, strict=True)]
         modality.preview(drawn, path, said)

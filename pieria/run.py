@@ -17,6 +17,7 @@ from pieria import fitting, keeping
 from pieria.data.storage import read_json, write_atomically, write_json
 from pieria.errors import DataError, UsageError
 from pieria.forms import Tokens
+from pieria.latent.verbs import HasLatent
 from pieria.making import Makes
 from pieria.modalities.contract import Artifact, Modality
 from pieria.models.contract import Hides, Model, device_of, learned_numbers
@@ -270,7 +271,7 @@ def import_model(
     return load(bringing.settle(brought, out=place, data=data, column=column, command=command))
 
 
-class Run(Makes):
+class Run(Makes, HasLatent):
     """A trained model with its modality and the record of how it came to be.
 
     Attributes:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from pieria.cli import chat, data, draw, embed, explain, fill, fit, hub, judge, models, translate
+from pieria.cli import chat, data, draw, embed, explain, fill, fit, hub, judge, latent, models, translate
 from pieria.errors import PieriaError
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ for verb in (
     app.command()(verb)
 app.command("import")(hub.import_)
 app.command()(hub.export)
+app.add_typer(latent.app, name="latent")
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from pieria.explanation.page import Line, Page, chart, escape, film, paragraphs,
 from pieria.explanation.tracing import enlarged, frames
 from pieria.forms import Grid, Label, Tokens
 from pieria.modalities.contract import Modality
-from pieria.models.contract import Decodes, Explains, Model, learned_numbers
+from pieria.models.contract import Decodes, Explains, Model, display_of, learned_numbers
 from pieria.noise import ItemNoise
 
 if TYPE_CHECKING:
@@ -101,7 +101,17 @@ def _film_of_training(previews: Sequence[Path]) -> str:
         else:
             shown.append((caption, texts([shown_text(path)], limit=3000)))
     what = "What it drew while it learned, always from the same noise" if len(shown) > 1 else "What it draws"
-    return f"<h3>{what}</h3>" + film(shown, "training-film")
+    return f"<h3>{what}</h3>" + paragraphs(said_of(previews[-1])) + film(shown, "training-film")
+
+
+def said_of(preview: Path) -> str:
+    """What a preview says of how it shows things, where that is not how the model draws: a sentence, or nothing."""
+    from PIL.Image import open as opened
+
+    if preview.suffix != ".png":
+        return ""
+    with opened(preview) as image:
+        return str(image.info.get("shown", ""))
 
 
 def shown_text(path: Path) -> str:
@@ -115,9 +125,12 @@ def shown_text(path: Path) -> str:
 def _trace(model: Model, modality: Modality, seed: int, condition: Tensor | None) -> str:
     if not isinstance(model, Explains) or (model.condition is not None and condition is None):
         return ""
+    display = display_of(model)
     with torch.inference_mode():
-        steps = list(model.trace(model.Sampling(), ItemNoise(seed, 1), condition))
-    lead = paragraphs("One sample, step by step, as the model of this run makes it. The last frame is the sample itself.")
+        steps = list(model.trace(display.options, ItemNoise(seed, 1), condition))
+    lead = paragraphs(
+        "One sample, step by step, as the model of this run makes it. The last frame is the sample itself.", display.words
+    )
     if isinstance(model.condition, Tokens) and condition is not None:
         lead += paragraphs(f"What it answers to: {modality.decode(condition)[0]}")
     return lead + film(frames(steps, modality), "trace-film")

@@ -72,12 +72,20 @@ class Observation(nn.Module, ABC):
         """One item for each ``raw`` ``[batch, *shape]``, in the form's tensor."""
 
 
+class OverGrid(Observation, ABC):
+    """The law of a grid's cells."""
+
+    @abstractmethod
+    def expected(self, raw: Tensor) -> Tensor:
+        """The mean item for each ``raw`` ``[batch, *shape]``, as ``layers.grids.read`` gives items; has a slope."""
+
+
 def _between(x: Tensor, raw: Tensor) -> Tensor:
     """``x [batch, *item]`` with as many dimensions of one after the batch as ``raw`` has guesses."""
     return x.reshape(x.shape[0], *[1] * (raw.dim() - x.dim()), *x.shape[1:])
 
 
-class Bernoulli(Observation):
+class Bernoulli(OverGrid):
     """Binary cells: ``raw`` are log-odds, ``log p = Σ x·raw - softplus(raw)``."""
 
     def __init__(self, form: Grid) -> None:
@@ -95,12 +103,16 @@ class Bernoulli(Observation):
         """One where that is likelier."""
         return (raw > 0).long()
 
+    def expected(self, raw: Tensor) -> Tensor:
+        """The probability of a one, stretched over [-1, 1]."""
+        return 2 * raw.sigmoid() - 1
+
     def draw(self, raw: Tensor, noise: Noise) -> Tensor:
         """One with probability ``sigmoid(raw)``."""
         return (noise.uniform("observation", raw.shape[1:]).to(raw) < raw.sigmoid()).long()
 
 
-class Symmetric(Observation):
+class Symmetric(OverGrid):
     """Each cell a logistic or a normal law around a mean, in [-1, 1]; ``raw`` is the mean, and a log scale.
 
     Continuous cells have its density. A level ``v`` of ``L`` ordered ones has the probability of the interval around
@@ -151,6 +163,12 @@ class Symmetric(Observation):
         """The mean."""
         return self._on_levels(self._mean_and_scale(raw)[0])
 
+    def expected(self, raw: Tensor) -> Tensor:
+        """The mean, within the range of the levels."""
+        mean = self._mean_and_scale(raw)[0]
+        # not cut off beyond the range: there the slope would be lost
+        return mean if self.form.levels is None else mean.clamp(-1, 1) + 0.01 * (mean - mean.clamp(-1, 1))
+
     def draw(self, raw: Tensor, noise: Noise) -> Tensor:
         """The mean plus the scale times a standard draw; rounded to a level where there are levels."""
         mean, scale = self._mean_and_scale(raw)
@@ -163,7 +181,7 @@ class Symmetric(Observation):
         return self._on_levels(mean + scale * away.to(mean))
 
 
-class Categorical(Observation):
+class Categorical(OverGrid):
     """Each cell one of ``levels`` symbols without order: ``raw`` are log-odds, ``levels`` channels for each channel."""
 
     def __init__(self, form: Grid) -> None:
@@ -185,6 +203,10 @@ class Categorical(Observation):
     def typical(self, raw: Tensor) -> Tensor:
         """The likeliest symbol."""
         return self._odds(raw).argmax(dim=-3)
+
+    def expected(self, raw: Tensor) -> Tensor:
+        """The probability of each symbol, in a channel of its own."""
+        return self._odds(raw).softmax(dim=-3).flatten(-4, -3)
 
     def draw(self, raw: Tensor, noise: Noise) -> Tensor:
         """A symbol with the probability that it has."""
@@ -300,7 +322,7 @@ class Mixed(Observation):
         return categories.split(levels, dim=-1) if levels else ()
 
 
-def over_grid(form: Grid, law: str) -> Observation:
+def over_grid(form: Grid, law: str) -> OverGrid:
     """The law called ``law`` over a grid: auto, bernoulli, gaussian, logistic or categorical.
 
     ``auto``: Bernoulli for two ordered levels, discretised logistic for more, categorical for symbols without order,

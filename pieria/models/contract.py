@@ -278,6 +278,17 @@ class Encodes(Decodes, Protocol):
 
 
 @runtime_checkable
+class Expects(Decodes, Protocol):
+    """Decodes without rounding, so that a search for the code of a given item can follow the slope."""
+
+    def expected(self, z: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
+        """What is expected of the item of each code, as ``layers.grids.read`` gives items: differentiable in ``z``.
+
+        It is asked of models of a `Grid` alone: levels in [-1, 1], symbols without order as their probabilities.
+        """
+
+
+@runtime_checkable
 class Fills(Protocol):
     """Completes what is missing."""
 
@@ -340,6 +351,22 @@ class Step:
     data: dict[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Display:
+    """How items are drawn that a person is to look at: the options, and what they change, in a sentence."""
+
+    options: AnySettings
+    words: str = ""
+
+
+@runtime_checkable
+class Displays(Protocol):
+    """Is looked at otherwise than it draws: a picture whose every pixel is drawn by itself shows mostly noise."""
+
+    def display(self, options: AnySettings) -> Display:
+        """How to draw for a person's eyes who asked for ``options``."""
+
+
 @runtime_checkable
 class Explains(Protocol):
     """Shows what happens between noise and artifact."""
@@ -363,6 +390,15 @@ def abilities(model: Model | type[Model]) -> list[str]:
         "explains": "trace",
     }
     return [name for name, method in methods.items() if callable(getattr(owner, method, None))]
+
+
+def display_of(model: Model, **options: Any) -> Display:
+    """How ``model`` draws what a person is to look at: previews, pages, pictures of the latent space.
+
+    Nothing that is measured, audited or checked is drawn so: that follows the model's own law.
+    """
+    chosen = model.Sampling.of(options)
+    return model.display(chosen) if isinstance(model, Displays) else Display(chosen)
 
 
 def device_of(model: nn.Module) -> torch.device:

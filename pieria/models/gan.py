@@ -286,6 +286,13 @@ class GAN(Model):
         labels = self.labels(self.labels.chosen(condition, noise, len(z)), len(z))
         return self._item(self.fake(z, labels, noise))
 
+    def expected(self, z: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
+        """What the generator makes of each code, ``[n, channel, height, width]``; it has a slope in ``z``."""
+        if space not in self.latents:
+            raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(self.latents)}")
+        labels = self.labels(self.labels.chosen(condition, None, len(z)), len(z))
+        return self.fake(z, labels, None).reshape(len(z), *self.shape)
+
     # ---- drawing -----------------------------------------------------------------------------------------------------
 
     def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:

@@ -31,8 +31,8 @@ from pieria.layers.labels import Labels
 from pieria.layers.mlp import MLP
 from pieria.layers.precision import Precision, products
 from pieria.layers.rows import RowEncoding
-from pieria.losses.observation import Mixed, Observation, over_grid
-from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
+from pieria.losses.observation import Mixed, Observation, OverGrid, over_grid
+from pieria.models.contract import Display, Likelihood, Losses, Model, Phase, Step
 from pieria.noise import ItemNoise, Noise
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
@@ -283,6 +283,23 @@ class VAE(Model):
         if isinstance(self.observation, Mixed) and options.inside:
             return self.observation.encoding.inside(x)
         return x
+
+    def expected(self, z: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
+        """The mean of the law that each code's cells follow, ``[n, channel, height, width]``; it has a slope in ``z``."""
+        self._only(space)
+        assert isinstance(self.observation, OverGrid)
+        return self.observation.expected(self.generate(z, self.labels(self.labels.chosen(condition, None, len(z)), len(z))))
+
+    def display(self, options: AnySettings) -> Display:
+        """Pictures are shown without the grain of their law; rows as they are drawn."""
+        draws = isinstance(options, VAESampling) and options.observation == "draw"
+        if not draws or not isinstance(self.observation, OverGrid):
+            return Display(options)
+        return Display(
+            options.changed(observation="typical"),
+            "Shown is the most typical picture of each code. The model itself, and every figure, draws each pixel from its "
+            "law, which adds grain (observation=draw).",
+        )
 
     def _only(self, space: str) -> None:
         if space not in self.latents:

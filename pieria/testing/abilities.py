@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from pieria.data.batch import Batch, check, mask_after_end
-from pieria.forms import Tokens
-from pieria.models.contract import Decodes, Encodes, Fills, Predicts, ScoresSymbols, device_of
+from pieria.forms import Grid, Tokens
+from pieria.layers import grids
+from pieria.models.contract import Decodes, Encodes, Expects, Fills, Predicts, ScoresSymbols, device_of
 from pieria.noise import ItemNoise
 from pieria.sampling.states import reordered
 from pieria.testing.subject import Subject
@@ -169,6 +170,16 @@ def check_latent(subject: Subject) -> None:
             code = model.encode(some.x, condition=some.condition)
             expect(code.shape == z.shape, f"codes of shape {list(code.shape)}", f"{list(z.shape)}")
             same(model.encode(some.x, condition=some.condition), code, "encoding twice")
+    form = subject.case.form
+    if isinstance(model, Expects) and isinstance(form, Grid):
+        with torch.enable_grad():
+            z = z.detach().clone().requires_grad_(True)
+            expected = model.expected(z, condition=labels)
+            (slope,) = torch.autograd.grad(expected.square().sum(), z)
+        wanted = (4, grids.channels(form), form.height, form.width)
+        expect(tuple(expected.shape) == wanted, f"an expected item of shape {list(expected.shape)}", f"{list(wanted)}")
+        expect(bool(torch.isfinite(slope).all() and slope.any()), "no slope of the expected item", "one in the code")
+        same(grids.write(form, expected.detach()), x, "the expected item, rounded, against the decoded one")
 
 
 def check_fills(subject: Subject) -> None:

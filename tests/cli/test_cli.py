@@ -34,6 +34,7 @@ VERBS = [
     "mix",
     "explain",
     "audit",
+    "latent",
 ]
 
 
