@@ -51,7 +51,7 @@ def test_a_window_is_its_formula_in_every_way_of_computing_it():
             odds = (queries[:, place, head, None] * keys[:, near, head // 2]).sum(-1) / 2
             expected[:, place, head] = (odds.softmax(-1)[:, :, None] * values[:, near, head // 2]).sum(1)
     torch.testing.assert_close(layer(x, table), layer.output(expected.flatten(2)))
-    by_products = layer._by_products(*(each.transpose(1, 2) for each in (queries, keys, values)), share=0.0)
+    by_products = layer._by_products(*(each.transpose(1, 2) for each in (queries, keys, values)), mask=None, share=0.0)
     torch.testing.assert_close(by_products.transpose(1, 2), expected)
     found = torch.einsum("bhts,bshd->bthd", layer.maps(x, table), values.repeat_interleave(2, 2))
     torch.testing.assert_close(found, expected)
@@ -61,8 +61,8 @@ def test_dropout_leaves_out_looks_and_keeps_their_mean():
     torch.manual_seed(0)
     layer = Attention(16, 4, dropout=0.5)
     queries, keys, values = (torch.randn(1, 4, 6, 4) for _ in range(3))
-    plain = layer._by_products(queries, keys, values, share=0.0)
-    many = torch.stack([layer._by_products(queries, keys, values, share=0.5) for _ in range(4000)])
+    plain = layer._by_products(queries, keys, values, mask=None, share=0.0)
+    many = torch.stack([layer._by_products(queries, keys, values, mask=None, share=0.5) for _ in range(4000)])
     assert not torch.equal(many[0], many[1])
     torch.testing.assert_close(many.mean(dim=0), plain, atol=0.1, rtol=0)
 
