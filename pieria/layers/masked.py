@@ -15,13 +15,11 @@ from torch.nn import functional
 class Window(nn.Module):
     """A convolution over the rows ``-up … height - 1 - up`` and the columns ``-left … width - 1 - left`` around a cell.
 
-    Beyond the picture are zeros. Nothing at or after the cell is seen if ``up == height``, or ``up == 0``, ``height == 1`` and
-    ``left == width``; the cell itself is, but nothing after it, if ``left == width - 1`` there.
+    Beyond the picture are zeros. Nothing at or after the cell is seen if ``up == height``, or ``up == 0``, ``height == 1``
+    and ``left == width``; the cell itself is, but nothing after it, if ``left == width - 1`` there.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, *, height: int, width: int, up: int, left: int, bias: bool = True
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, *, height: int, width: int, up: int, left: int, bias: bool = True) -> None:
         super().__init__()
         self.height, self.width, self.up, self.left = height, width, up, left
         bound = 1 / math.sqrt(inputs * height * width)
@@ -82,7 +80,7 @@ class Rows:
 
 
 class Cells:
-    """Computes a `Window` of one row cell by cell, from a row that is being filled, ``[item, (left + columns) · inputs]``."""
+    """Computes a `Window` of one row cell by cell, from a row in the making, ``[item, (left + columns) · inputs]``."""
 
     def __init__(self, window: Window, items: int, columns: int) -> None:
         self.size, self.width, self.left = window.weight.shape[1], window.width, window.left
@@ -106,3 +104,63 @@ class Cells:
     def take(self, items: Tensor) -> None:
         """Go on with these items."""
         self.kept = self.kept[items]
+
+
+def matrix(layer: nn.Conv2d) -> Tensor:
+    """A convolution of single cells as ``[inputs, outputs]``."""
+    return layer.weight.detach()[:, :, 0, 0].t()
+
+
+class Entrance(nn.Module):
+    """The first layer: what stands in a window before each cell, without the cell, and what is special about its place.
+
+    Args:
+        inputs, features: channels of the picture and of what is made of them.
+        size: side of the window, before masking.
+        places: height and width of the pictures if something is learned of each place, else None.
+    """
+
+    def __init__(self, inputs: int, features: int, size: int, places: tuple[int, int] | None) -> None:
+        super().__init__()
+        self.above = above(inputs, features, size, own=False)
+        self.beside = beside(inputs, features, size, own=False, bias=True)
+        self.places = nn.Parameter(torch.zeros(2, features, *places)) if places is not None else None
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """``[batch, inputs, height, width]`` as what the rows above say, and what they and the row itself say."""
+        v = self.above(picture)
+        h = self.beside(picture) + v
+        return (v, h) if self.places is None else (v + self.places[0], h + self.places[1])
+
+
+class EntranceReading:
+    """An `Entrance` read cell by cell."""
+
+    def __init__(self, entrance: Entrance, items: int, columns: int) -> None:
+        self.entrance = entrance
+        self.above, self.beside = Rows(entrance.above, items, columns), Cells(entrance.beside, items, columns)
+        self.start = torch.empty(0)
+
+    def row(self, row: int) -> Tensor:
+        """What the rows above say of the next one, ``[item, column, features]``."""
+        if row:
+            self.above.push(self.beside.row())
+        v = self.above.compute()
+        start, places = v + self.entrance.beside.bias, self.entrance.places
+        if places is not None:
+            v, start = v + places[0, :, row].t(), start + places[1, :, row].t()
+        self.start = start.transpose(0, 1).contiguous()
+        return v
+
+    def cell(self, column: int) -> Tensor:
+        """What they and the row itself say of the cell, ``[item, features]``."""
+        return self.beside.added(self.start[column], column)
+
+    def put(self, column: int, picture: Tensor) -> None:
+        """The cell's own channels, ``[item, inputs]``."""
+        self.beside.put(column, picture)
+
+    def take(self, items: Tensor) -> None:
+        """Go on with these items."""
+        self.above.take(items)
+        self.beside.take(items)

@@ -93,8 +93,8 @@ class LogisticMixture(Law):
     """A few discretised logistic bumps a cell (Salimans et al. 2017): ``Σ π_k Π_c [σ(upper) - σ(lower)]``.
 
     In [-1, 1] a level is an interval; the first and the last have the whole tails. Continuous cells have the density of the
-    same bumps. A bump's mean in a channel moves with the channels before it; which bump it is, is the same for all channels of
-    a cell.
+    same bumps. A bump's mean in a channel moves with the channels before it; which bump it is, is the same for all channels
+    of a cell.
     """
 
     def __init__(self, form: Grid, bumps: int) -> None:
