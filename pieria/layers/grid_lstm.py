@@ -43,8 +43,9 @@ class RowLSTM(nn.Module):
         said: Tensor = self.before(seen)
         return said
 
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        """States of all cells; ``x`` and they are ``[batch, features, height, width]``."""
+    def forward(self, x: Tensor, above: Tensor, label: Tensor) -> Tensor:
+        """States of all cells; ``x`` and they are ``[batch, features, height, width]``; ``above`` is not used."""
+        del above
         read = self.beside(x)
         if self.label is not None:
             read = read + self.label(label)[:, :, None, None]
@@ -58,13 +59,18 @@ class RowLSTM(nn.Module):
 
 
 class DiagonalBiLSTM(nn.Module):
-    """States come from the side and from above: ``gates = W x + U [state beside, state above] + b``, from left and right."""
+    """States come from the side and from above: ``gates = W x + U [state beside, state above] + b``, from left and right.
+
+    The one from the right must not see pixels after this one in its own row: it reads ``x`` of the row above, and ``above``,
+    what a network says of a cell from the rows above alone, so that not even the last pixel of a row is missed.
+    """
 
     def __init__(self, features: int, kernel: int, classes: int) -> None:
         super().__init__()
         del kernel  # a state is handed on to the next cells alone
         self.features = features
-        self.read = nn.Conv2d(features, 8 * features, 1, bias=False)
+        self.read = nn.Conv2d(features, 4 * features, 1, bias=False)
+        self.read_above = nn.Conv2d(2 * features, 4 * features, 1, bias=False)
         self.before = nn.ModuleList(nn.Linear(2 * features, 4 * features) for _ in range(2))
         self.label = nn.Linear(classes, 8 * features, bias=False) if classes else None
         self.out = nn.Conv2d(features, features, 1, bias=False)
@@ -72,16 +78,16 @@ class DiagonalBiLSTM(nn.Module):
             assert isinstance(before, nn.Linear)
             remembering(before.bias, features)
 
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        """States of all cells, both directions added; ``x`` and they are ``[batch, features, height, width]``."""
-        read = self.read(x)
+    def forward(self, x: Tensor, above: Tensor, label: Tensor) -> Tensor:
+        """States of all cells, both directions added; all maps are ``[batch, features, height, width]``."""
+        lower = functional.pad(x[:, :, :-1], (0, 0, 1, 0))  # each cell's is that of the row above
+        read = torch.cat([self.read(x), self.read_above(torch.cat([lower, above], dim=1))], dim=1)
         if self.label is not None:
             read = read + self.label(label)[:, :, None, None]
         from_left, from_right = read.permute(0, 2, 3, 1).chunk(2, dim=3)
         left = self._diagonals(from_left, self.before[0])
         right = self._diagonals(from_right.flip(2), self.before[1]).flip(2)
-        # what comes from the right has seen pixels after this one in its row, so it is taken from the row above
-        return (left + functional.pad(right[:, :-1], (0, 0, 0, 0, 1, 0))).permute(0, 3, 1, 2)
+        return (left + right).permute(0, 3, 1, 2)
 
     @staticmethod
     def _diagonals(read: Tensor, before: nn.Module) -> Tensor:
@@ -114,8 +120,9 @@ class RowReading:
         self.memories = torch.zeros_like(self.states)
         self.rest = self.states
 
-    def row(self, row: int) -> None:
-        """A row begins."""
+    def row(self, above: Tensor) -> None:
+        """A row begins; ``above`` is not used."""
+        del above
         self.rest = (self.layer.above(self.states) + self.add).transpose(0, 1).contiguous()
 
     def cell(self, column: int, h: Tensor) -> Tensor:
@@ -136,34 +143,30 @@ class DiagonalReading:
     """A `DiagonalBiLSTM` read cell by cell: the states from the right are computed when their row is whole."""
 
     def __init__(self, layer: DiagonalBiLSTM, labels: Tensor, columns: int) -> None:
-        self.layer, self.out, self.read = layer, matrix(layer.out), matrix(layer.read)
+        self.out, self.read, self.read_above = matrix(layer.out), matrix(layer.read), matrix(layer.read_above)
         self.left, self.right = layer.before
-        add = layer.label(labels) if layer.label is not None else self.read.new_zeros(len(labels), self.read.shape[1])
+        add = layer.label(labels) if layer.label is not None else self.read.new_zeros(len(labels), 2 * self.read.shape[1])
         self.adds = list(add.chunk(2, dim=1))
         empty = self.out.new_zeros(len(labels), columns + 1, len(self.out))
         # the row that was read last, one column more so that the first and the last have a neighbour: [n, column, features]
-        self.lefts, self.rights, self.seen = empty.clone(), empty.clone(), empty.clone()
+        self.lefts, self.rights, self.seen = empty.clone(), empty.clone(), empty[:, 1:].clone()
         self.memory = empty[:, 0]
 
-    def row(self, row: int) -> None:
-        """The row before is whole: what comes from its right is known now."""
-        columns = self.seen.shape[1] - 1
-        self.memory = torch.zeros_like(self.memory)
-        if not row:
-            return
-        gates = self.read.chunk(2, dim=1)[1]
+    def row(self, above: Tensor) -> None:
+        """A row begins, and so all that comes from the right is known; ``above`` is ``[n, column, features]``."""
+        read = torch.cat([self.seen, above], dim=2) @ self.read_above + self.adds[1][:, None]
         memory = torch.zeros_like(self.memory)
-        for column in reversed(range(columns)):
+        for column in reversed(range(above.shape[1])):
             before = torch.cat([self.rights[:, column + 1], self.rights[:, column]], dim=1)
-            said = self.seen[:, column] @ gates + self.adds[1] + self.right(before)
-            self.rights[:, column], memory = beat(said, memory)
+            self.rights[:, column], memory = beat(read[:, column] + self.right(before), memory)
+        self.memory = torch.zeros_like(memory)
 
     def cell(self, column: int, h: Tensor) -> Tensor:
-        """The states of the cell, from the left and (of the row above) from the right, ``[n, features]``."""
+        """The states of the cell, from the left and from the right, ``[n, features]``."""
         self.seen[:, column] = h
         # column c of the states stands at c + 1, so that the neighbour of the first is nothing
         before = torch.cat([self.lefts[:, column], self.lefts[:, column + 1]], dim=1)
-        said = h @ self.read.chunk(2, dim=1)[0] + self.adds[0] + self.left(before)
+        said = h @ self.read + self.adds[0] + self.left(before)
         state, self.memory = beat(said, self.memory)
         self.lefts[:, column + 1] = state
         return state + self.rights[:, column]

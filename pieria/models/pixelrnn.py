@@ -116,10 +116,10 @@ class PixelRNN(Model):
 
     def network(self, x: Tensor, labels: Tensor) -> Tensor:
         """What is said of each pixel, ``[batch, outputs, height, width]``; ``labels`` is one-hot ``[batch, class]``."""
-        h = self.entrance(grids.read(self.form, x))[1]
+        above, h = self.entrance(grids.read(self.form, x))
         share = self.settings.dropout if self.training else 0.0
         for layer in self.layers:
-            h = h + dropout(layer.out(layer(h, labels)), share)
+            h = h + dropout(layer.out(layer(h, above, labels)), share)
         said: Tensor = self.head(functional.silu(h))
         return said
 
@@ -214,9 +214,9 @@ class Reading:
 
     def row(self, row: int) -> None:
         """What all layers know from the rows above."""
-        self.entrance.row(row)
+        above = self.entrance.row(row)
         for layer in self.layers:
-            layer.row(row)
+            layer.row(above)
 
     def cell(self, row: int, column: int) -> Tensor:
         """What is said of the pixel, ``[n, outputs]``."""
