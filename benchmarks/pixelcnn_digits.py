@@ -1,11 +1,11 @@
 """PixelCNN on scikit-learn's digits, 8 × 8 and binary: exact nats a picture, beside a mixture and a belief network.
 
 Protocol as in `mixture_digits`: 1 where the ink is 8 or more, RandomState(0) permutation, the first 1,297 to learn from, the
-last 500 for the test. The preset ``digits``; how many steps and how much dropout is chosen by the last 297 of the 1,297, with
-what follows learned from the other 1,000; the model is then fitted to all of them with three seeds, and the test part is looked
-at once. Beside it a fully visible sigmoid belief network (a logistic regression for each pixel on those before it, C = 0.3)
-and the mixture of 100 components. Goal: at most 17.2 nats with the first seed, in ten minutes on two cores; at most the
-mixture's. The gate chooses among fewer and fits one seed.
+last 500 for the test. The preset ``digits``; how many steps and how much dropout is chosen by the last 297 of the 1,297,
+learning from the other 1,000; the model is then fitted to all of them with three seeds, and the test part is looked at once.
+Beside it a fully visible sigmoid belief network (a logistic regression for each pixel on those before it, C = 0.3) and the
+mixture of 100 components. Goal: at most 17.2 nats with the first seed, in ten minutes on two cores; at most the mixture's.
+The gate chooses among fewer and fits one seed.
 """
 
 import time

@@ -1,8 +1,8 @@
 """A Row LSTM of one layer on dynamically binarised MNIST: exact nats of the test digits after an hour of training.
 
 Protocol as in `pixelcnn_mnist`, with the preset ``row``. Goal: at most 87 nats in 60 minutes on two cores (published after
-many more passes, on the static split: Row LSTM 80.54). The gate trains 400 seconds and scores the first 2,000 digits: at most
-98 nats.
+many more passes, on the static split: Row LSTM 80.54). The gate trains 400 seconds and scores the first 2,000 digits: at
+most 98 nats.
 """
 
 from benchmarks import Outcome

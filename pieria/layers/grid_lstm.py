@@ -50,7 +50,8 @@ class RowLSTM(nn.Module):
         if self.label is not None:
             read = read + self.label(label)[:, :, None, None]
         rows = read.permute(2, 0, 3, 1).contiguous()  # [height, batch, width, 4 · features]
-        state = memory = x.new_zeros(len(x), x.shape[3], x.shape[1])
+        # the memory adds up over rows, so it is kept in the precision of the weights
+        state = memory = self.before.weight.new_zeros(len(x), x.shape[3], x.shape[1])
         made = []
         for row in rows.unbind(0):
             state, memory = beat(row + self.above(state), memory)
@@ -85,19 +86,19 @@ class DiagonalBiLSTM(nn.Module):
         if self.label is not None:
             read = read + self.label(label)[:, :, None, None]
         from_left, from_right = read.permute(0, 2, 3, 1).chunk(2, dim=3)
-        left = self._diagonals(from_left, self.before[0])
-        right = self._diagonals(from_right.flip(2), self.before[1]).flip(2)
+        left = self._diagonals(from_left, self.before[0], self.out.weight.dtype)
+        right = self._diagonals(from_right.flip(2), self.before[1], self.out.weight.dtype).flip(2)
         return (left + right).permute(0, 3, 1, 2)
 
     @staticmethod
-    def _diagonals(read: Tensor, before: nn.Module) -> Tensor:
+    def _diagonals(read: Tensor, before: nn.Module, precision: torch.dtype) -> Tensor:
         """States ``[batch, height, width, features]`` of gates ``[…, 4 · features]`` read from the left, by diagonals."""
         n, height, width, gates = read.shape
         # row r is moved r to the right: the cells of a diagonal then stand in a column
         skewed = functional.pad(read, (0, 0, 0, height)).flatten(1, 2)[:, :-height].unflatten(1, (height, -1))
         cells = torch.arange(skewed.shape[2], device=read.device)[:, None] - torch.arange(height, device=read.device)
         there = ((cells >= 0) & (cells < width)).to(read.dtype)[..., None]  # [diagonal, height, 1]
-        state = memory = read.new_zeros(n, height, gates // 4)
+        state = memory = torch.zeros(n, height, gates // 4, device=read.device, dtype=precision)
         made = []
         for gate, real in zip(skewed.unbind(2), there.unbind(0), strict=True):
             above = functional.pad(state[:, :-1], (0, 0, 1, 0))

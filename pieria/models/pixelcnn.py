@@ -14,7 +14,6 @@ Papers: van den Oord et al. 2016a (arXiv 1601.06759, masked) and 2016b (1606.053
 logistic mixtures); Chen et al. 2018 (1712.09763, attention); Ramachandran et al. 2017 (1704.06001, what does not change).
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
@@ -86,7 +85,15 @@ class PixelCNN(Model):
         "tiny": {"features": 16, "layers": 2, "first": 3, "bumps": 4, "precision": "float32"},
         "small": {"features": 32, "layers": 5},
         "mnist": {"features": 48, "layers": 8, "batch": 32, "rate": 2e-3},
-        "digits": {"features": 64, "layers": 4, "first": 5, "dropout": 0.5, "average": 0.998},
+        "digits": {
+            "features": 64,
+            "layers": 2,
+            "kernel": 5,
+            "dropout": 0.6,
+            "weight_decay": 0.1,
+            "beta2": 0.99,
+            "average": 0.998,
+        },
     }
     training_defaults: ClassVar[dict[str, Any]] = {
         "batch": 64,
@@ -111,9 +118,10 @@ class PixelCNN(Model):
         places = (form.height, form.width) if settings.places else None
         self.entrance = Entrance(inputs, features, settings.first, places)
         make = GatedLayer if settings.network == "gated" else MaskedLayer
-        self.layers = nn.ModuleList(
-            make(features, settings.kernel, classes, settings.dropout) for _ in range(settings.layers)
-        )
+        layers = [make(features, settings.kernel, classes, settings.dropout) for _ in range(settings.layers)]
+        for layer in layers:  # so that the sum over all layers begins about as large as one of them
+            nn.init.normal_(layer.out.weight, std=(features * settings.layers) ** -0.5)
+        self.layers = nn.ModuleList(layers)
         every = settings.attention
         self.looks = nn.ModuleDict(
             {
@@ -124,9 +132,6 @@ class PixelCNN(Model):
         )
         self.law = law_of(form, settings.law, features=features, bumps=settings.bumps)
         self.head = nn.Conv2d(features, self.law.outputs, 1)
-        with torch.no_grad():
-            for layer in self.layers:  # so that the sum over all layers begins about as large as one of them
-                layer.out.weight /= math.sqrt(settings.layers)
 
     # ---- the network -------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ each other make it slower to train than a `pixelcnn`. Drawing keeps what does no
 Paper: van den Oord, Kalchbrenner & Kavukcuoglu 2016 (arXiv 1601.06759).
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
@@ -105,12 +104,12 @@ class PixelRNN(Model):
         places = (form.height, form.width) if settings.places else None
         self.entrance = Entrance(grids.channels(form), features, settings.first, places)
         make = RowLSTM if settings.network == "row" else DiagonalBiLSTM
-        self.layers = nn.ModuleList(make(features, settings.kernel, self.labels.width) for _ in range(settings.layers))
+        layers = [make(features, settings.kernel, self.labels.width) for _ in range(settings.layers)]
+        for layer in layers:  # so that the sum over all layers begins about as large as one of them
+            nn.init.normal_(layer.out.weight, std=(features * settings.layers) ** -0.5)
+        self.layers = nn.ModuleList(layers)
         self.law = law_of(form, settings.law, features=features, bumps=settings.bumps)
         self.head = nn.Conv2d(features, self.law.outputs, 1)
-        with torch.no_grad():
-            for layer in self.layers:  # so that the sum over all layers begins about as large as one of them
-                layer.out.weight /= math.sqrt(settings.layers)
 
     # ---- the network -------------------------------------------------------------------------------------------------
 
