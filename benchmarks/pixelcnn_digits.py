@@ -60,7 +60,7 @@ def measure(gate: bool) -> Outcome:
     x = torch.from_numpy((load_digits().images >= 8).astype(np.int64))[:, None]
     x = x[torch.from_numpy(np.random.RandomState(0).permutation(len(x)))]
     train, test = x[:1297], x[1297:]
-    tried = [(600, 0.6), (1000, 0.6)] if gate else [(600, 0.5), (600, 0.6), (1000, 0.6), (1000, 0.7), (1600, 0.7)]
+    tried = [(600, 0.6), (900, 0.7)] if gate else [(600, 0.6), (900, 0.6), (900, 0.7), (1200, 0.7), (1200, 0.8)]
     held = {how: nats(train[:1000], train[1000:], steps=how[0], dropout=how[1]) for how in tried}
     steps, dropout = min(held, key=lambda how: held[how])
     begun = time.perf_counter()

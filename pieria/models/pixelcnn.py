@@ -84,12 +84,12 @@ class PixelCNN(Model):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny": {"features": 16, "layers": 2, "first": 3, "bumps": 4, "precision": "float32"},
         "small": {"features": 32, "layers": 5},
-        "mnist": {"features": 48, "layers": 8, "batch": 32, "rate": 2e-3},
+        "mnist": {"features": 64, "layers": 6, "batch": 32, "rate": 3e-3},
         "digits": {
             "features": 64,
             "layers": 2,
-            "kernel": 5,
-            "dropout": 0.6,
+            "kernel": 7,
+            "dropout": 0.7,
             "weight_decay": 0.1,
             "beta2": 0.99,
             "average": 0.998,
