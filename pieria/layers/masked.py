@@ -145,8 +145,8 @@ class EntranceReading:
         """What the rows above say of the next one, ``[item, column, features]``."""
         if row:
             self.above.push(self.beside.row())
-        v = self.above.compute()
-        start, places = v + self.entrance.beside.bias, self.entrance.places
+        v, bias, places = self.above.compute(), self.entrance.beside.bias, self.entrance.places
+        start = v if bias is None else v + bias
         if places is not None:
             v, start = v + places[0, :, row].t(), start + places[1, :, row].t()
         self.start = start.transpose(0, 1).contiguous()

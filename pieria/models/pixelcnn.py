@@ -102,6 +102,7 @@ class PixelCNN(Model):
         "warmup": 100,
         "weight_decay": 0.0,
         "beta2": 0.999,
+        "clip": 0.0,
         "final": 0.02,
         "average": 0.995,
     }

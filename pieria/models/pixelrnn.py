@@ -88,6 +88,7 @@ class PixelRNN(Model):
         "warmup": 100,
         "weight_decay": 0.0,
         "beta2": 0.999,
+        "clip": 0.0,
         "final": 0.02,
         "average": 0.995,
     }
