@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pieria.layers.dropout import dropout
-from pieria.layers.masked import above, beside, matrix
+from pieria.layers.masked import above, affine, beside
 
 
 class GatedLayer(nn.Module):
@@ -104,7 +104,7 @@ class LookReading:
     """A `LookBack` read pixel by pixel: keys and values of all pixels so far, ``[n, head, place, size]``."""
 
     def __init__(self, look: LookBack, items: int, places: int) -> None:
-        self.parts = [(matrix(part), part.bias) for part in (look.ask, look.tell, look.out)]
+        self.parts = [affine(part) for part in (look.ask, look.tell, look.out)]
         self.shape = (items, look.heads, look.size)
         self.keys = look.ask.weight.new_zeros(items, look.heads, places, look.size)
         self.values = torch.zeros_like(self.keys)

@@ -29,17 +29,17 @@ class RowLSTM(nn.Module):
 
     def __init__(self, features: int, kernel: int, classes: int) -> None:
         super().__init__()
-        self.half = kernel // 2
+        self.reach = kernel // 2
         self.beside = beside(features, 4 * features, kernel, own=True)
-        self.before = nn.Linear((2 * self.half + 1) * features, 4 * features)
+        self.before = nn.Linear((2 * self.reach + 1) * features, 4 * features)
         self.label = nn.Linear(classes, 4 * features, bias=False) if classes else None
         self.out = nn.Conv2d(features, features, 1, bias=False)
         remembering(self.before.bias, features)
 
     def above(self, states: Tensor) -> Tensor:
         """What a row of states ``[batch, column, features]`` says to the next one, ``[batch, column, 4 · features]``."""
-        columns, padded = states.shape[1], functional.pad(states, (0, 0, self.half, self.half))
-        seen = torch.cat([padded[:, k : k + columns] for k in range(2 * self.half + 1)], dim=2)
+        columns, padded = states.shape[1], functional.pad(states, (0, 0, self.reach, self.reach))
+        seen = torch.cat([padded[:, k : k + columns] for k in range(2 * self.reach + 1)], dim=2)
         said: Tensor = self.before(seen)
         return said
 

@@ -111,6 +111,12 @@ def matrix(layer: nn.Conv2d) -> Tensor:
     return layer.weight.detach()[:, :, 0, 0].t()
 
 
+def affine(layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """A convolution of single cells as its `matrix` and its bias ``[outputs]``."""
+    bias = layer.bias
+    return matrix(layer), layer.weight.new_zeros(len(layer.weight)) if bias is None else bias.detach()
+
+
 class Entrance(nn.Module):
     """The first layer: what stands in a window before each cell, without the cell, and what is special about its place.
 

@@ -26,7 +26,7 @@ from pieria.forms import Form, Grid, Label
 from pieria.layers import grids
 from pieria.layers.gated import GatedLayer, LookBack, LookReading, MaskedLayer
 from pieria.layers.labels import Labels
-from pieria.layers.masked import Cells, Entrance, EntranceReading, Rows, matrix
+from pieria.layers.masked import Cells, Entrance, EntranceReading, Rows, affine, matrix
 from pieria.layers.precision import Precision, products
 from pieria.losses.pixels import law_of
 from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
@@ -236,9 +236,9 @@ class Reading:
         self.rows = [Rows(layer.above, n, columns) for layer in self.layers]
         self.cells = [Cells(layer.beside, n, columns) for layer in self.layers]
         self.outs = [matrix(layer.out) for layer in self.layers]
-        self.downs = [(matrix(layer.down), layer.down.bias) for layer in self.layers if isinstance(layer, GatedLayer)]
+        self.downs = [affine(layer.down) for layer in self.layers if isinstance(layer, GatedLayer)]
         self.adds = [layer.said(labels) for layer in self.layers]
-        self.head, self.head_bias = matrix(model.head), model.head.bias
+        self.head, self.head_bias = affine(model.head)
         size = (n, model.form.height * columns + 1)
         self.looks = {int(number): LookReading(look, *size) for number, look in model.looks.items()}  # type: ignore[arg-type]
         self.bend = GatedLayer.bend if self.gated else MaskedLayer.bend
@@ -279,8 +279,12 @@ class Reading:
 
     def take(self, items: Tensor) -> None:
         """Go on with these items."""
-        for part in (self.entrance, *self.rows, *self.cells, *self.looks.values()):
-            part.take(items)
+        self.entrance.take(items)
+        for rows, cells in zip(self.rows, self.cells, strict=True):
+            rows.take(items)
+            cells.take(items)
+        for look in self.looks.values():
+            look.take(items)
         self.adds = [(_of(v, items), _of(h, items)) for v, h in self.adds]
 
 

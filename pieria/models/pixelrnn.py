@@ -25,7 +25,7 @@ from pieria.layers import grids
 from pieria.layers.dropout import dropout
 from pieria.layers.grid_lstm import DiagonalBiLSTM, DiagonalReading, RowLSTM, RowReading
 from pieria.layers.labels import Labels
-from pieria.layers.masked import Entrance, EntranceReading, matrix
+from pieria.layers.masked import Entrance, EntranceReading, affine
 from pieria.layers.precision import Precision, products
 from pieria.losses.pixels import law_of
 from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
@@ -119,6 +119,7 @@ class PixelRNN(Model):
         above, h = self.entrance(grids.read(self.form, x))
         share = self.settings.dropout if self.training else 0.0
         for layer in self.layers:
+            assert isinstance(layer, RowLSTM | DiagonalBiLSTM)
             h = h + dropout(layer.out(layer(h, above, labels)), share)
         said: Tensor = self.head(functional.silu(h))
         return said
@@ -206,11 +207,13 @@ class Reading:
     def __init__(self, model: PixelRNN, labels: Tensor) -> None:
         n, columns = len(labels), model.form.width
         self.form, self.entrance = model.form, EntranceReading(model.entrance, n, columns)
-        self.layers = [
-            RowReading(layer, labels, columns) if isinstance(layer, RowLSTM) else DiagonalReading(layer, labels, columns)
-            for layer in model.layers
-        ]
-        self.head, self.head_bias = matrix(model.head), model.head.bias
+        self.layers: list[RowReading | DiagonalReading] = []
+        for layer in model.layers:
+            if isinstance(layer, RowLSTM):
+                self.layers.append(RowReading(layer, labels, columns))
+            elif isinstance(layer, DiagonalBiLSTM):
+                self.layers.append(DiagonalReading(layer, labels, columns))
+        self.head, self.head_bias = affine(model.head)
 
     def row(self, row: int) -> None:
         """What all layers know from the rows above."""
