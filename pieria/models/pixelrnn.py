@@ -78,8 +78,8 @@ class PixelRNN(Model):
     likelihood: ClassVar[Likelihood] = "exact"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny": {"features": 16, "first": 3, "bumps": 4, "precision": "float32"},
-        "row": {"network": "row", "features": 64, "batch": 32},
-        "diagonal": {"network": "diagonal", "features": 48, "batch": 32},
+        "row": {"network": "row", "features": 64, "batch": 32, "rate": 3e-3},
+        "diagonal": {"network": "diagonal", "features": 48, "batch": 32, "rate": 3e-3},
     }
     training_defaults: ClassVar[dict[str, Any]] = {
         "batch": 64,
