@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pieria
 from pieria import registry
@@ -24,6 +25,7 @@ RUNS = {
     "vae": "digits",
     "gan": "digits",
     "stylegan2": "digits",
+    "pixelcnn": "digits",
     "gp": "mauna-loa-co2",
     "gpt": "python-manual",
     "transformer": "multi30k",
@@ -31,6 +33,8 @@ RUNS = {
     "rnn": "python-manual",
 }
 SECONDS = 20
+# pages that show a grid of samples, and how their runs differ from the others
+GRIDS: dict[str, dict[str, Any]] = {"pixelcnn": {"preset": "digits", "time": 120}}
 
 
 def main(names: list[str]) -> None:
@@ -41,14 +45,12 @@ def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in names or [*RUNS, "mix"]:
             try:
-                run = (
-                    _mix(Path(folder))
-                    if name == "mix"
-                    else pieria.fit(RUNS[name], name, time=SECONDS, out=Path(folder) / name)
-                )
+                run = _mix(Path(folder)) if name == "mix" else _fitted(name, Path(folder))
             except PieriaError as error:
                 print(f"{name}: left out: {error}", file=sys.stderr)
                 continue
+            if name in GRIDS:
+                run.sample(64, out=MADE / f"{name}.png")
             shutil.copyfile(run.explain(), MADE / f"{name}.html")
             print(MADE / f"{name}.html")
 
@@ -67,6 +69,10 @@ def figures(name: str) -> str:
     ]
     head = ["| benchmark | figure | measured | goal |", "|---|---|---|---|"]
     return "\n".join(["", "### Figures here", "", *(head if rows else ["None yet."]), *rows]) + "\n"
+
+
+def _fitted(name: str, folder: Path) -> "pieria.Run":
+    return pieria.fit(RUNS[name], name, out=folder / name, **{"time": SECONDS, **GRIDS.get(name, {})})
 
 
 def _mix(folder: Path) -> "pieria.Run":

@@ -16,6 +16,8 @@ from pieria.noise import ItemNoise
 from pieria.texts import Texts
 
 if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
     from pieria.drawing import Drawing
     from pieria.shots import Pairs
 
@@ -166,6 +168,40 @@ class Makes(Texts):
                 )
                 for item in range(n)
             ]
+
+    def inpaint(
+        self,
+        picture: "str | Path | Picture",
+        *,
+        mask: "str | Path | Picture | None" = None,
+        box: Sequence[int] | None = None,
+        n: int = 1,
+        seed: int = 0,
+        label: str | int | None = None,
+        **options: Any,
+    ) -> "list[Picture]":
+        """Complete a picture: ``n`` copies, drawn anew where the mask is white (or in the box) to fit what is around.
+
+        Args:
+            picture: a PIL image or a file, of the size and kind that the run learned from.
+            mask: a picture of that size: white where something is to be drawn, black where it stays as it is.
+            box: instead of a mask ``(top, left, height, width)`` in pixels.
+            n: how many.
+            seed: the same seed gives the same completions.
+            label: the class that they are thought to be of, for a conditional model; unset: drawn as often as in training.
+            options: of the family's drawing, such as ``particles=64`` of a `pixelcnn`.
+
+        Raises `UsageError` for a model that does not fill pictures and for both or neither of mask and box, `FormError` for
+        a mask or a picture of another size.
+        """
+        from pieria.inpainting import inpainted
+
+        if n < 1:
+            raise UsageError(f"n = {n}", "at least 1")
+        asked = self.model.Sampling.of(options)
+        condition = None if label is None else self._condition(n, label, None)
+        how: dict[str, Any] = {"mask": mask, "box": box, "n": n, "seed": seed, "condition": condition}
+        return inpainted(self.model, self.modality, picture, asked, **how)
 
     def remarks(self, *, style: str | None = None, **asked: Any) -> list[str]:
         """What a person should know of what `draw` would make of these wishes and options, each a sentence.

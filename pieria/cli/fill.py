@@ -1,4 +1,4 @@
-"""``pieria fill`` and ``pieria predict``: what a run says of a person's own texts."""
+"""``pieria fill`` and ``pieria predict``: what a run makes of a person's own texts and pictures."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from pieria.cli.draw import RunPath
-from pieria.cli.output import AsJson, Device, Seed, Set, pairs, print_json, print_table
+from pieria.cli.output import AsJson, Device, Seed, Set, pairs, print_json, print_table, say
 
 What = Annotated[
     str, typer.Argument(metavar="TEXT|FILE|-", help="A text, a file with one text a line (.jsonl too), or - for stdin.")
@@ -16,25 +16,56 @@ What = Annotated[
 
 def fill(
     run: RunPath,
-    what: What,
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="TEXT|FILE|PICTURE|-",
+            help="A text, a file with one text a line (.jsonl too), - for stdin, or a picture with --mask or --box.",
+        ),
+    ],
+    mask: Annotated[
+        Path | None, typer.Option("--mask", help="Pictures: one of the same size, white where something is to be drawn.")
+    ] = None,
+    box: Annotated[
+        str | None,
+        typer.Option("--box", metavar="TOP,LEFT,HEIGHT,WIDTH", help="Pictures: a box, in pixels, instead of a mask."),
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Pictures: how many completions.")] = 1,
+    label: Annotated[str | None, typer.Option("--label", help="Pictures: the class, for a conditional model.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Pictures: a file or folder; in the run, if not given.")
+    ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many alternatives are shown of each gap.")] = 5,
     temperature: Annotated[
-        float | None, typer.Option("--temperature", help="0, when not given: the most probable symbol.")
+        float | None, typer.Option("--temperature", help="Of texts 0, when not given: the most probable symbol.")
     ] = None,
     set_: Set = None,
     device: Device = None,
     seed: Seed = 0,
     json: AsJson = False,
 ) -> None:
-    """Fill the gaps of texts, written [MASK] or ___, and say what else might stand there.
+    """Fill the gaps of texts, written [MASK] or ___, and say what else might stand there; or complete a picture.
 
-    Examples:  pieria fill runs/0001-bert-sst2 "a [MASK] film"  ·  pieria fill runs/0001-bert-sst2 gaps.txt --top 3 --json
+    Examples:  pieria fill runs/0001-bert-sst2 "a [MASK] film"  ·  pieria fill runs/0001-bert-sst2 gaps.txt --top 3 --json  ·
+    pieria fill runs/0002-pixelcnn-digits torn.png --box 4,0,4,8 -n 8 --out whole.png
     """
     import pieria
 
     options: dict[str, Any] = dict(pairs(set_))
     if temperature is not None:
         options["temperature"] = temperature
+    if mask is not None or box is not None or _is_picture(what):
+        loaded = pieria.load(run, device=device)
+        made = loaded.inpaint(what, mask=mask, box=_box(box), n=n, seed=seed, label=label, **options)
+        written = loaded.write(made, out if out is not None else run / "drawn" / f"filled-{seed}", seed=seed)
+        if json:
+            print_json({"run": str(run), "seed": seed, "n": n, "files": [str(path) for path in written]})
+            return
+        for path in written[:3]:
+            print(path)
+        if len(written) > 3:
+            say(f"… {len(written)} files in all in {written[0].parent}")
+        return
     texts = texts_of(what)
     found = pieria.load(run, device=device).fill(texts, top=top, seed=seed, **options)
     if json:
@@ -69,6 +100,26 @@ def predict(run: RunPath, what: What, device: Device = None, json: AsJson = Fals
         else:
             rows.append([line, f"{said['target']:.4g}", f"± {said['deviation']:.2g}"])
     print_table(["text", "target", "probability" if "probabilities" in told[0] else "deviation"], rows)
+
+
+def _is_picture(what: str) -> bool:
+    from pieria.modalities.pictures import is_picture
+
+    try:
+        return is_picture(what) and Path(what).expanduser().is_file()
+    except OSError:  # a text may be too long to be the name of a file
+        return False
+
+
+def _box(words: str | None) -> tuple[int, ...] | None:
+    from pieria.errors import UsageError
+
+    if words is None:
+        return None
+    try:
+        return tuple(int(word) for word in words.split(","))
+    except ValueError:
+        raise UsageError(f"--box {words}", "four whole numbers: TOP,LEFT,HEIGHT,WIDTH") from None
 
 
 def texts_of(what: str) -> list[str]:

@@ -39,6 +39,7 @@ TITLES = {
     "level of each state": "What each state shows on average",
     "covariance": "How much each point says about each other one",
     "deviation": "How uncertain the function is (one standard deviation)",
+    "surprise": "How surprising each pixel was, in nats (dark: much)",
 }
 # shown in words by the step's name or note already
 SAID = frozenset({"symbol", "label", "component", "read", "masked", "placed"})

@@ -23,6 +23,11 @@ def read(form: Grid, x: Tensor) -> Tensor:
             f"this model learned from {form.height} × {form.width}",
             "Resize or crop it to that size",
         )
+    return cells(form, x)
+
+
+def cells(form: Grid, x: Tensor) -> Tensor:
+    """What `read` makes of cells ``[batch, channel, height, width]`` of any height and width."""
     if form.levels is None:
         return x
     if form.ordered:
