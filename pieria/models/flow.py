@@ -1,0 +1,494 @@
+"""Normalizing flow: an invertible network bends a Gaussian into the shape of the data, so that each item has one code and
+a likelihood that is known.
+
+A chain of bijections takes an item ``x`` to a code ``z`` of as many numbers, and back. Each is made so that its determinant
+is easily found: some numbers stay and tell how the others are changed (**coupling**), or each is told by those before it
+(**autoregressive**). Since nothing is lost, ``log p(x) = log N(z) + log |det ∂z/∂x|``: learning is to raise that sum. What a
+number does by itself is counted first (``layers.marginals``); the chain learns how numbers hang together.
+
+Pictures are squeezed and half of their channels put aside as code, scale by scale, with invertible 1 × 1 convolutions
+between couplings. Rows have their categories and gaps told column by column first; their numbers are a flow given those,
+over whichever of them are there.
+
+The likelihood is *exact* for continuous grids and for rows without integers. Levels and integers are intervals in which the
+place is drawn (uniformly, or by a flow of its own: variational dequantisation), so theirs is a *bound* from below.
+
+Papers: Dinh et al. 2017 (arXiv 1605.08803, RealNVP); Kingma & Dhariwal 2018 (1807.03039, Glow); Durkan et al. 2019
+(1906.04032, splines); Papamakarios et al. 2017 (1705.07057, MAF); Ho et al. 2019 (1902.00275, Flow++).
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pieria.data.batch import Batch, check
+from pieria.errors import FormError, UsageError
+from pieria.forms import Form, Grid, Label, Row
+from pieria.layers.bijections import (
+    ActNorm,
+    Autoregressive,
+    Bijection,
+    Chain,
+    Coupling,
+    FieldNetwork,
+    Mixing,
+    Scales,
+    Squeeze,
+    VectorNetwork,
+)
+from pieria.layers.codes import Codes
+from pieria.layers.labels import Labels
+from pieria.layers.marginals import HALF_LOG_TAU, Columns, Levels
+from pieria.layers.precision import Precision, products
+from pieria.layers.splines import Affine, Elementwise, Spline
+from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
+from pieria.noise import Noise, by_content
+from pieria.settings import Field
+from pieria.settings import Settings as AnySettings
+
+START = 512  # items by which layers are set before training
+LEAST = 1e-6  # a place within an interval is no nearer to its end
+DEQUANTISING = 4  # couplings of the flow that places an item within its intervals
+
+FIRST, SECOND = slice(0, None, 2), slice(1, None, 2)
+
+
+class FlowSettings(AnySettings):
+    """What a flow is made of."""
+
+    network: Literal["auto", "mlp", "convolution"] = Field(
+        "auto", description="auto (convolution for grids of even sides of at least 8), mlp, convolution"
+    )
+    structure: Literal["coupling", "autoregressive"] = Field(
+        "coupling",
+        description="coupling is as quick both ways; autoregressive (not with convolutions) draws number by number",
+    )
+    law: Literal["auto", "affine", "spline"] = Field(
+        "auto", description="what a layer does to a number: affine, or a spline; auto is affine with convolutions"
+    )
+    bins: int = Field(8, ge=2, le=64, description="pieces of a spline")
+    layers: int = Field(8, ge=1, le=64, description="couplings in the chain; with convolutions at each scale")
+    scales: int = Field(3, ge=1, description="convolution: how often a picture is halved at most")
+    sharp: int = Field(2, ge=0, description="convolution: couplings by splines before the others, for cells with peaks")
+    widths: tuple[int, ...] = Field((128, 128), description="hidden features of each layer of a perceptron")
+    channels: int = Field(96, ge=1, description="convolution: hidden features of each coupling")
+    dequantisation: Literal["uniform", "variational"] = Field(
+        "uniform", description="how the place of a level within its interval is drawn: anywhere, or as a flow learns to"
+    )
+    importance: int = Field(1, ge=1, description="levels and integers: draws in log_prob; more make the bound tighter")
+    precision: Precision = Field(
+        "auto", description="of matrix products in training; auto is bfloat16 where the processor multiplies it natively"
+    )
+
+
+class FlowSampling(AnySettings):
+    """How a flow draws."""
+
+    temperature: float = Field(1.0, ge=0, description="scale of the code's Gaussian; below 1 more typical and less varied")
+    inside: bool = Field(True, description="rows: move numbers beyond the range of the training rows to its end")
+
+
+class Flow(Model):
+    """A chain of bijections between items and standard Gaussian codes.
+
+    ``likelihood`` is "exact" for continuous grids and rows without integers, "bound" for levels and integers (and so for the
+    family). Nats are of the form's own tensors: probabilities for levels, densities for numbers.
+
+    >>> from pieria.noise import ItemNoise
+    >>> model = Flow(FlowSettings(layers=2, channels=8), Grid(1, 8, 8, levels=2))
+    >>> model.sample(3, FlowSampling(), ItemNoise(seed=0, size=3)).shape
+    torch.Size([3, 1, 8, 8])
+    """
+
+    Settings = FlowSettings
+    Sampling = FlowSampling
+    consumes = frozenset({Grid, Row})
+    conditions = frozenset({Label})
+    likelihood: ClassVar[Likelihood] = "bound"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "tiny": {"layers": 4, "widths": (32, 32), "channels": 16, "precision": "float32"},
+        "small": {"layers": 4, "widths": (64, 64), "channels": 48},
+        "mnist": {"layers": 8, "channels": 96, "batch": 64},
+        "table": {"layers": 8, "widths": (128, 128), "batch": 256},
+    }
+    training_defaults: ClassVar[dict[str, Any]] = {
+        "batch": 128,
+        "rate": 1e-3,
+        "schedule": "cosine",
+        "warmup": 100,
+        "weight_decay": 0.0,
+        "beta2": 0.99,
+        "clip": 1.0,
+        "average": 0.995,
+    }
+    paper = "Papamakarios et al. 2021, Normalizing Flows for Probabilistic Modeling and Inference, arXiv:1912.02762"
+
+    settings: FlowSettings
+
+    def __init__(self, settings: FlowSettings, form: Form, condition: Form | None = None) -> None:
+        super().__init__(settings, form, condition)
+        self.labels = Labels(condition)
+        self.importance = settings.importance
+        self.marginals: Columns | Levels | None = None
+        self.codes: Codes | None = None
+        self.places: list[int] = []  # the columns of numbers
+        given = self.labels.width
+        if isinstance(form, Row):
+            self.places = [i for i, column in enumerate(form.columns) if column.kind in ("number", "integer")]
+            self.codes = Codes(form, given, settings.widths)
+            self.marginals = Columns([form.columns[i] for i in self.places])
+            self.size, given = len(self.places), given + self.codes.features
+        else:
+            assert isinstance(form, Grid)
+            self.size = form.channels * form.height * form.width
+            if form.levels is not None:
+                self.marginals = Levels(form)
+        convolves = self._convolves()
+        if convolves and settings.structure == "autoregressive":
+            raise UsageError(
+                "structure = autoregressive with convolutions", "coupling", "Use network = mlp, or structure = coupling"
+            )
+        self.chain: Bijection = self._fields(given) if convolves else self._vectors(given)
+        self.dequantiser: nn.ModuleList | None = None
+        if settings.dequantisation == "variational" and isinstance(self.marginals, Levels):
+            parts = [self._dequantising(number, convolves) for number in range(DEQUANTISING)]
+            self.dequantiser = nn.ModuleList(parts)
+        lattice = isinstance(self.marginals, Levels) or (isinstance(self.marginals, Columns) and self.marginals.lattice)
+        if not lattice:
+            self.likelihood = "exact"  # type: ignore[misc]  # of this form; the family's own is the weaker of the two
+
+    # ---- the chain ---------------------------------------------------------------------------------------------------
+
+    def _convolves(self) -> bool:
+        form, network = self.form, self.settings.network
+        if not isinstance(form, Grid) or network == "mlp":
+            return False
+        even = form.height % 2 == 0 and form.width % 2 == 0
+        if network == "convolution" and (not even or min(form.height, form.width) < 4):
+            height, width = (max(4, side + side % 2) for side in (form.height, form.width))
+            raise FormError(
+                f"pictures of {form.height} × {form.width}",
+                "even sides of at least 4, since each scale halves them",
+                f"Resize to {height} × {width}, or use network=mlp",
+            )
+        return network == "convolution" or (even and min(form.height, form.width) >= 8)
+
+    def _law(self, usual: str) -> Elementwise:
+        law = usual if self.settings.law == "auto" else self.settings.law
+        return Spline(self.settings.bins) if law == "spline" else Affine()
+
+    def _vectors(self, given: int) -> Chain:
+        settings, size, law = self.settings, self.size, self._law("spline")
+        links: list[Bijection] = [ActNorm(size)] if self.marginals is None else []
+        for number in range(settings.layers if size else 0):
+            backwards = number % 2 == 1
+            if settings.structure == "autoregressive":
+                links.append(Autoregressive(size, given, settings.widths, law, backwards=backwards))
+            else:
+                links.append(self._vector_coupling(given, law, backwards))
+        return Chain(links)
+
+    def _vector_coupling(self, given: int, law: Elementwise, backwards: bool) -> Coupling:
+        kept, changed = (FIRST, SECOND) if backwards and self.size > 1 else (SECOND, FIRST)
+        count, told = (len(range(self.size)[part]) for part in (changed, kept))
+        network = VectorNetwork(told, given, self.settings.widths, count * law.parameters)
+        return Coupling(self.size, kept, changed, network, law)
+
+    def _fields(self, given: int) -> Scales:
+        settings, form = self.settings, self.form
+        assert isinstance(form, Grid)
+        height, width, channels = form.height, form.width, form.channels
+        levels: list[Bijection] = []
+        asides: list[Bijection] = []
+        while True:
+            height, width, channels = height // 2, width // 2, 4 * channels
+            links: list[Bijection] = [Squeeze()]
+            if not levels:
+                sharp = [
+                    self._field_coupling(channels, given, Spline(settings.bins), n % 2 == 1) for n in range(settings.sharp)
+                ]
+                links += sharp
+            for _ in range(settings.layers):
+                links += [ActNorm(channels), Mixing(channels), self._field_coupling(channels, given, self._law("affine"))]
+            levels.append(Chain(links))
+            if len(levels) == settings.scales or height % 2 or width % 2 or min(height, width) < 4:
+                break
+            asides.append(self._field_coupling(channels, given, self._law("affine")))
+            channels //= 2
+        return Scales((form.height, form.width, form.channels), levels, asides)
+
+    def _field_coupling(self, channels: int, given: int, law: Elementwise, backwards: bool = False) -> Coupling:
+        half = channels // 2
+        kept, changed = (slice(half, None), slice(0, half)) if backwards else (slice(0, half), slice(half, None))
+        network = FieldNetwork(half, given, self.settings.channels, half * law.parameters)
+        return Coupling(channels, kept, changed, network, law)
+
+    def _dequantising(self, number: int, convolves: bool) -> Coupling:
+        """A coupling over places within intervals, given the item that they are places in."""
+        form, backwards = self.form, number % 2 == 1
+        assert isinstance(form, Grid)
+        if not convolves:
+            return self._vector_coupling(self.size, Affine(), backwards)
+        half = 2 * form.channels
+        kept, changed = (slice(half, None), slice(0, half)) if backwards else (slice(0, half), slice(half, None))
+        network = FieldNetwork(half, 2 * half, self.settings.channels, 2 * half, maps=True)
+        return Coupling(2 * half, kept, changed, network, Affine())
+
+    def _laid(self, flat: Tensor) -> Tensor:
+        """Cells ``[batch, cell]`` as the chain reads them: with convolutions ``[batch, height, width, channel]``."""
+        if not isinstance(self.chain, Scales):
+            return flat
+        assert isinstance(self.form, Grid)
+        return flat.unflatten(1, self.form.shape).permute(0, 2, 3, 1)
+
+    def _flat(self, laid: Tensor) -> Tensor:
+        return laid.permute(0, 3, 1, 2).flatten(1) if isinstance(self.chain, Scales) else laid
+
+    # ---- learning ----------------------------------------------------------------------------------------------------
+
+    def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Fit what is counted, not learned by gradient; then set what the layers begin with by some items."""
+        self.labels.fit(batches)
+        if isinstance(self.marginals, Levels):
+            self.marginals.fit(batches)
+        device = self.labels.counts.device
+        rows, conditions, seen = list[Tensor](), list[Tensor](), 0
+        for batch in batches():
+            rows.append(batch.x)
+            conditions += [] if batch.condition is None else [batch.condition]
+            seen += len(batch)
+            if seen >= (START if self.codes is None else 100_000):
+                break
+        x = torch.cat(rows).to(device)
+        if self.codes is not None:
+            self.codes.fit(x)
+            assert isinstance(self.marginals, Columns)
+            self.marginals.fit(x[:, self.places], self._present(x))
+            return
+        first = slice(0, START)
+        condition = torch.cat(conditions)[first].to(device) if conditions else None
+        with torch.no_grad():
+            flat, _ = self._gaussian(x[first], x.new_full((len(x[first]), self.size), 0.5, dtype=torch.float32))
+            self.chain.start(self._laid(flat), self.labels(condition, len(flat)))
+
+    def groups(self) -> dict[str, list[dict[str, Any]]]:
+        """One optimiser for all."""
+        return {"model": [{"params": list(self.parameters())}]}
+
+    def phases(self) -> list[Phase]:
+        """A game with one move."""
+        return [Phase("likelihood", "model", self.loss)]
+
+    def loss(self, batch: Batch, noise: Noise) -> Losses:
+        """The negative log-likelihood; of levels and integers its bound, with one draw for each item."""
+        labels = self.labels(batch.condition, len(batch))
+        with products(self.settings.precision, batch.x.device):
+            nats = self._log_prob(batch.x, labels, None if self.likelihood == "exact" else noise)
+        return Losses(-nats.mean(), {}, count=len(batch))
+
+    # ---- likelihood --------------------------------------------------------------------------------------------------
+
+    def _present(self, x: Tensor) -> Tensor:
+        """Bool ``[batch, number]``: which numbers of a row are there."""
+        assert isinstance(self.form, Row)
+        flags = [self.form.missing_of(place) for place in self.places]
+        there = [torch.ones_like(x[:, 0]) if flag is None else 1 - x[:, flag] for flag in flags]
+        return torch.stack([*there, torch.ones_like(x[:, 0])], dim=1)[:, :-1] > 0.5
+
+    def _gaussian(self, x: Tensor, uniform: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Cells or numbers ``[batch, …]`` as the chain is given them, ``[batch, number]``, and the logs of the slopes."""
+        flat, rises = x.flatten(1), torch.zeros_like(x.flatten(1))
+        if isinstance(self.marginals, Levels):
+            assert uniform is not None
+            flat, rises = self.marginals(flat, uniform)
+        elif isinstance(self.marginals, Columns):
+            flat = flat[:, self.places]
+            flat, rises = self.marginals(flat if uniform is None else self.marginals.spread(flat, uniform))
+        return flat, rises
+
+    def _place(self, x: Tensor, noise: Noise, step: int) -> tuple[Tensor, Tensor]:
+        """Where in its interval each level or integer is thought, in (0, 1), and the log-density of having drawn that."""
+        if self.dequantiser is None:
+            drawn = noise.uniform("dequantise", (self.size,), step).to(x.device)
+            return drawn * (1 - 2 * LEAST) + LEAST, drawn.new_zeros(len(x))
+        assert isinstance(self.form, Grid)
+        assert self.form.levels is not None
+        away = noise.normal("dequantise", (self.size,), step).to(x.device)
+        total = (-0.5 * away.square() - HALF_LOG_TAU).sum(dim=1)
+        shown = x.flatten(1).float() * (2 / max(1, self.form.levels - 1)) - 1
+        field, read = self._laid(away), self._laid(shown)
+        if isinstance(self.chain, Scales):
+            squeeze = self.chain.levels[0].links[0]  # type: ignore[attr-defined]  # a chain that begins with a squeeze
+            field, read = squeeze(field, read)[0], squeeze(read, read)[0]
+        for coupling in self.dequantiser:
+            field, rise = coupling(field, read)
+            total = total - rise
+        if isinstance(self.chain, Scales):
+            field = squeeze.inverse(field, read)
+        place = self._flat(field)
+        total = total - (nn.functional.logsigmoid(place) + nn.functional.logsigmoid(-place)).sum(dim=1)
+        return place.sigmoid().clamp(LEAST, 1 - LEAST), total
+
+    def _log_prob(self, x: Tensor, labels: Tensor, noise: Noise | None, step: int = 0) -> Tensor:
+        """Nats of each item ``[batch]``: exact, or with ``noise`` one draw of the bound."""
+        uniform, drawn = (None, x.new_zeros(len(x), dtype=torch.float32)) if noise is None else self._place(x, noise, step)
+        total, context, present = -drawn, labels, None
+        if self.codes is not None:
+            total = total + self.codes.log_prob(x, labels)
+            context, present = torch.cat([self.codes.read(x), labels], dim=1), self._present(x)
+        flat, rises = self._gaussian(x, uniform)
+        if present is not None:
+            zero = torch.zeros_like(flat)
+            flat, rises, present = torch.where(present, flat, zero), torch.where(present, rises, zero), present.float()
+        z, rise = self.chain(self._laid(flat), context, present)
+        each = rises - 0.5 * z.square() - HALF_LOG_TAU
+        return total + rise + (each if present is None else each * present).sum(dim=1)
+
+    @torch.no_grad()
+    def log_prob(self, batch: Batch) -> Tensor:
+        """Nats ``[batch]``: exact, or a bound by ``self.importance`` draws whose noise follows from the item alone."""
+        return self.bound(batch, self.importance, by_content(batch.x))
+
+    @torch.no_grad()
+    def bound(self, batch: Batch, samples: int, noise: Noise) -> Tensor:
+        """``log 1/k Σ p(x, u_i) / q(u_i | x)`` with ``k = samples`` places ``u`` in the intervals, ``[batch]``.
+
+        Where the likelihood is exact, that: nothing is drawn.
+        """
+        check(self.form, batch.x)
+        if isinstance(self.form, Grid) and tuple(batch.x.shape[1:]) != self.form.shape:
+            raise FormError(
+                f"a grid of {batch.x.shape[-2]} × {batch.x.shape[-1]}",
+                f"this model learned from {self.form.height} × {self.form.width}",
+                "Resize or crop it to that size",
+            )
+        labels = self.labels(self.labels.required(batch.condition, len(batch)), len(batch))
+        if self.likelihood == "exact":
+            return self._log_prob(batch.x, labels, None)
+        draws = [self._log_prob(batch.x, labels, noise, step) for step in range(samples)]
+        return torch.stack(draws).logsumexp(dim=0) - math.log(samples)
+
+    # ---- the latent space --------------------------------------------------------------------------------------------
+
+    @property
+    def latents(self) -> dict[str, tuple[int, ...]]:
+        """One space: ``z``, standard Gaussian, with a number for each cell of a grid or column of a row."""
+        return {"z": (len(self.form.columns) if isinstance(self.form, Row) else self.size,)}
+
+    def prior(self, n: int, noise: Noise) -> Tensor:
+        """``n`` codes ``[n, cells or columns]``."""
+        assert len(noise) == n
+        return noise.normal("z", self.latents["z"]).to(self.labels.counts)
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
+        """The code of each item; of a level, an integer or a category that of the middle of its interval."""
+        self._only(space)
+        check(self.form, x)
+        labels = self.labels(self.labels.required(condition, len(x)), len(x))
+        uniform = x.new_full((len(x), self.size), 0.5, dtype=torch.float32)
+        flat, _ = self._gaussian(x, uniform if isinstance(self.marginals, Levels) else None)
+        if self.codes is None:
+            return self.chain(self._laid(flat), labels)[0]  # type: ignore[no-any-return]
+        present = self._present(x).float()
+        z = torch.zeros_like(x)
+        z[:, self.codes.places] = self.codes.encode(x, labels)
+        context = torch.cat([self.codes.read(x), labels], dim=1)
+        z[:, self.places] = self.chain(flat * present, context, present)[0]
+        return z
+
+    @torch.no_grad()
+    def decode(
+        self,
+        z: Tensor,
+        space: str = "z",
+        options: AnySettings | None = None,
+        noise: Noise | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """The items that codes ``[n, cells or columns]`` stand for; nothing is drawn but a label.
+
+        Without a condition, a model that learned with one takes the label drawn with ``noise``, or the most frequent.
+        """
+        self._only(space)
+        labels = self.labels(self.labels.chosen(condition, noise, len(z)), len(z))
+        inside = isinstance(options, FlowSampling) and options.inside
+        if self.codes is None:
+            return self._written(self.chain.inverse(z, labels))
+        *_, (_, x) = self._told(z, labels, inside)
+        return x
+
+    def _only(self, space: str) -> None:
+        if space not in self.latents:
+            raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(self.latents)}")
+
+    def _written(self, laid: Tensor) -> Tensor:
+        """What came out of the chain, as grids."""
+        assert isinstance(self.form, Grid)
+        flat = self._flat(laid)
+        return (self.marginals.inverse(flat) if isinstance(self.marginals, Levels) else flat).reshape(-1, *self.form.shape)
+
+    def _told(self, z: Tensor, labels: Tensor, inside: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows as they come to be: the odds of their codes, then after each link of the chain; ``(shown, rows)``."""
+        assert self.codes is not None
+        assert isinstance(self.marginals, Columns)
+        assert isinstance(self.chain, Chain)
+        rows, odds = self.codes.decode(z[:, self.codes.places], torch.zeros_like(z), labels)
+        context = torch.cat([self.codes.read(rows), labels], dim=1)
+        there = self._present(rows)
+        numbers = z[:, self.places] * there
+        shown = odds
+        for place in range(len(self.chain.links), -1, -1):
+            if place < len(self.chain.links):
+                numbers = shown = self.chain.links[place].inverse(numbers, context, there.float())
+            x = rows.clone()
+            x[:, self.places] = self.marginals.on_lattice(self.marginals.inverse(numbers), inside) * there
+            yield shown, x
+
+    # ---- drawing -----------------------------------------------------------------------------------------------------
+
+    def _cooled(self, z: Tensor, temperature: float) -> Tensor:
+        """Codes nearer to 0; those of categories stay, since there the middle is not what is typical."""
+        z = z.clone()
+        z[:, self.places if self.codes is not None else slice(None)] *= temperature
+        return z
+
+    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+        """A code from the prior, and the item that it stands for."""
+        assert isinstance(options, FlowSampling)
+        return self.decode(self._cooled(self.prior(n, noise), options.temperature), "z", options, noise, condition)
+
+    @torch.no_grad()
+    def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
+        """A code from the prior; then rows link by link, pictures from the coarse scale to the fine."""
+        assert isinstance(options, FlowSampling)
+        label = self.labels.chosen(condition, noise, 1)
+        if label is not None and isinstance(self.condition, Label):
+            yield Step("label", note=f"The class is {self.condition.classes[int(label)]!r}.", data={"label": label})
+        z = self._cooled(self.prior(1, noise), options.temperature)
+        yield Step("prior", note="A code is drawn from a standard Gaussian, a number for each of the item's.", data={"z": z})
+        labels = self.labels(label, 1)
+        if self.codes is not None:
+            for number, (shown, x) in enumerate(self._told(z, labels, options.inside)):
+                if number == 0:
+                    note = "Categories and gaps are told one after the other; numbers are still each for itself."
+                    yield Step("categories", x, note, {"probability of each code": shown})
+                else:
+                    note = "Some numbers stay as they are, and tell how the others are changed."
+                    yield Step(f"layer {number} on the way back", x, note, {"numbers": shown})
+            return
+        if isinstance(self.chain, Scales):
+            for count in range(1, len(self.chain.sizes)):
+                # the finest codes come first
+                coarse = z.clone()
+                coarse[:, : sum(self.chain.sizes[:-count])] = 0
+                x = self._written(self.chain.inverse(coarse, labels))
+                note = "The codes of the coarse scales alone, all finer ones at their middle."
+                yield Step(f"{count} of {len(self.chain.sizes)} scales", x, note)
+        yield Step("item", self.decode(z, "z", options, noise, label), "The whole code, taken back through the chain.")
+
+
+MODEL = Flow
