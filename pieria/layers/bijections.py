@@ -9,7 +9,8 @@ part in the determinant, so that what remains is a flow of its own over the numb
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -209,22 +210,25 @@ class Autoregressive(Bijection):
 
 
 class Scales(Bijection):
-    """Fields from fine to coarse: squeeze, some layers, put half of the channels aside as code, go on (Dinh et al. 2017).
+    """A field from fine to coarse: squeeze, some layers, put half of the channels aside as code, go on (Dinh et al. 2017).
 
-    What is put aside is changed once more, by what goes on. Codes are flat, ``[batch, height × width × channel]``, the
-    finest first; ``sizes`` says how many numbers each scale puts aside.
+    What is put aside is changed once more, by what goes on; where ``asides`` has None, all goes on. Codes are flat,
+    ``[batch, height × width × channel]``, the finest first; ``sizes`` says how many numbers each scale puts aside.
     """
 
-    def __init__(self, shape: tuple[int, int, int], levels: Sequence[Bijection], asides: Sequence[Bijection]) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], levels: Sequence[Chain], asides: Sequence[Bijection | None], squeeze: Squeeze
+    ) -> None:
         super().__init__()
-        self.shape = shape  # height, width, channels of the whole field
-        self.levels: Sequence[Bijection] = nn.ModuleList(levels)  # type: ignore[assignment]  # a list of bijections
-        self.asides: Sequence[Bijection] = nn.ModuleList(asides)  # type: ignore[assignment]  # one less than levels
+        self.levels: Sequence[Chain] = nn.ModuleList(levels)  # type: ignore[assignment]  # a list of chains
+        self.squeeze = squeeze
+        self.asides = nn.ModuleDict({str(place): aside for place, aside in enumerate(asides) if aside is not None})
         height, width, channels = shape
         self.shapes: list[tuple[int, int, int]] = []
-        for level in range(len(levels)):
+        for place in range(len(levels)):
             height, width, channels = height // 2, width // 2, 4 * channels
-            aside = channels if level == len(levels) - 1 else channels // 2
+            last = place == len(levels) - 1
+            aside = channels if last else channels // 2 if str(place) in self.asides else 0
             self.shapes.append((height, width, aside))
             channels -= aside
         self.sizes = [height * width * channels for height, width, channels in self.shapes]
@@ -233,10 +237,10 @@ class Scales(Bijection):
         """Float ``[batch, height, width, channel]`` to ``[batch, number]``."""
         codes, total = [], x.new_zeros(len(x))
         for place, level in enumerate(self.levels):
-            x, rise = level(x, context)
+            x, rise = level(self.squeeze(x, context)[0], context)
             total = total + rise
-            if place < len(self.asides):
-                x, rise = self.asides[place](x, context)
+            if str(place) in self.asides:
+                x, rise = self.asides[str(place)](x, context)
                 total = total + rise
                 x, aside = x.chunk(2, dim=-1)
                 codes.append(aside.flatten(1))
@@ -244,20 +248,42 @@ class Scales(Bijection):
 
     def inverse(self, z: Tensor, context: Tensor, present: Tensor | None = None) -> Tensor:
         """The coarsest scale first."""
-        parts = [part.unflatten(1, shape) for part, shape in zip(z.split(self.sizes, dim=1), self.shapes, strict=True)]
+        *_, (_, _, x) = self._back(z, context)
+        return self.squeeze.inverse(x, context)
+
+    def steps(self, z: Tensor, context: Tensor) -> Iterator[Tensor]:
+        """The field at its full size after each coupling on the way back, as if what is not undone yet did nothing."""
+        parts = self._parts(z)
+        for place, link, x in self._back(z, context):
+            if not isinstance(link, Coupling):
+                continue
+            whole = self.squeeze.inverse(x, context)
+            for finer in reversed(range(place)):
+                whole = self.squeeze.inverse(torch.cat([whole, parts[finer]], dim=-1), context)
+            yield whole
+
+    def _parts(self, z: Tensor) -> list[Tensor]:
+        return [part.unflatten(1, shape) for part, shape in zip(z.split(self.sizes, dim=1), self.shapes, strict=True)]
+
+    def _back(self, z: Tensor, context: Tensor) -> Iterator[tuple[int, Bijection, Tensor]]:
+        """Each link of each scale that was undone, and the field then."""
+        parts = self._parts(z)
         x = parts[-1]
         for place in reversed(range(len(self.levels))):
-            if place < len(self.asides):
-                x = self.asides[place].inverse(torch.cat([x, parts[place]], dim=-1), context)
-            x = self.levels[place].inverse(x, context)
-        return x
+            if place < len(self.levels) - 1:
+                x = self.squeeze.inverse(x, context)
+            if str(place) in self.asides:
+                x = self.asides[str(place)].inverse(torch.cat([x, parts[place]], dim=-1), context)
+            for link in reversed(list(self.levels[place].links)):
+                x = link.inverse(x, context)
+                yield place, link, x
 
     def start(self, x: Tensor, context: Tensor) -> Tensor:
         """Each scale by what the finer ones made."""
         for place, level in enumerate(self.levels):
-            x = level.start(x, context)
-            if place < len(self.asides):
-                x = self.asides[place].start(x, context).chunk(2, dim=-1)[0]
+            x = level.start(self.squeeze(x, context)[0], context)
+            if str(place) in self.asides:
+                x = self.asides[str(place)](x, context)[0].chunk(2, dim=-1)[0]
         return x
 
 
@@ -281,33 +307,75 @@ class VectorNetwork(nn.Module):
         return out
 
 
-class FieldNetwork(nn.Module):
-    """Convolutions of 3 × 3, 1 × 1 and 3 × 3 over a field: ``[batch, height, width, inputs] → [.., outputs]``, 0 at first.
+class Windows(torch.autograd.Function):
+    """The 3 × 3 places around each place of a field, side by side: ``[batch, height, width, c] → [.., 9 c]``; 0 outside."""
 
-    The context is a vector ``[batch, context]``, the same at every place, or with ``maps`` a field beside the inputs.
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Nine shifted copies."""
+        height, width = x.shape[1:3]
+        padded = F.pad(x, (0, 0, 1, 1, 1, 1))
+        return torch.cat([padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)], dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        """The adjoint."""
+        summed: Tensor = Gathered.apply(grad)
+        return summed
+
+
+class Gathered(torch.autograd.Function):
+    """The adjoint of `Windows`: each place sums what was written to it from the nine places around it."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor) -> Tensor:
+        """Nine shifted sums."""
+        n, height, width, channels = y.shape
+        total = y.new_zeros(n, height + 2, width + 2, channels // 9)
+        parts = y.chunk(9, dim=-1)
+        for place, part in enumerate(parts):
+            i, j = divmod(place, 3)
+            total[:, i : i + height, j : j + width] += part
+        return total[:, 1:-1, 1:-1].contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        """The adjoint."""
+        spread: Tensor = Windows.apply(grad)
+        return spread
+
+
+class FieldNetwork(nn.Module):
+    """Convolutions over a field, ``[batch, height, width, inputs] → [.., outputs]``: 3 × 3, 1 × 1, and 3 × 3 again.
+
+    Without ``spread`` the last is 1 × 1 as well. What it writes is 0 at first.
+
+    Few channels go in and come out, so each is one matrix product over all places, beside sums of shifted copies: on a
+    processor that is several times quicker than convolutions are. The context is a vector ``[batch, context]``, the same at
+    every place, or with ``maps`` a field beside the inputs.
     """
 
-    def __init__(self, inputs: int, context: int, channels: int, outputs: int, *, maps: bool = False) -> None:
+    def __init__(
+        self, inputs: int, context: int, channels: int, outputs: int, *, maps: bool = False, spread: bool = True
+    ) -> None:
         super().__init__()
-        self.maps = maps
-        self.first = nn.Conv2d(inputs + (context if maps else 0), channels, 3, padding=1)
+        self.maps, self.spread = maps, spread
+        self.first = nn.Linear(9 * (inputs + (context if maps else 0)), channels)
         self.given = nn.Linear(context, channels, bias=False) if context and not maps else None
-        self.middle = nn.Conv2d(channels, channels, 1)
-        self.last = nn.Conv2d(channels, outputs, 3, padding=1)
+        self.middle = nn.Linear(channels, channels)
+        self.last = nn.Linear(channels, 9 * outputs if spread else outputs, bias=False)
+        self.bias = nn.Parameter(torch.zeros(outputs))
         nn.init.zeros_(self.last.weight)
-        assert self.last.bias is not None
-        nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Float ``[batch, height, width, outputs]``."""
         read = torch.cat([x, context], dim=-1) if self.maps else x
-        # the channels already stand last in memory, as the convolutions like them
-        features = self.first(read.contiguous().permute(0, 3, 1, 2))
+        features = self.first(Windows.apply(read))
         if self.given is not None:
-            features = features + self.given(context)[:, :, None, None]
-        features = F.silu(self.middle(F.silu(features)))
-        out: Tensor = self.last(features)
-        return out.permute(0, 2, 3, 1)
+            features = features + self.given(context)[:, None, None]
+        written = self.last(F.relu(self.middle(F.relu(features))))
+        out: Tensor = Gathered.apply(written.to(x.dtype)) if self.spread else written.to(x.dtype)
+        return out + self.bias
 
 
 def _there(values: Tensor, present: Tensor | None) -> Tensor:

@@ -19,9 +19,10 @@ from pieria.forms import Column, Grid
 from pieria.layers.splines import within, within_inverse
 
 KNOTS = 32  # steps of a column's map, evenly over the Gaussian
-FAR = 4.0  # deviations of the Gaussian beyond which the map is straight
-FLOOR = 0.01  # a number is known to this share of its column's deviation: a single value is no narrower peak
-FIT_ROWS = 100_000  # how many rows a column's map is fitted to
+FAR = 4.0  # deviations of the Gaussian beyond which the map is straight,
+BEYOND = 10  # or where fewer values than these lie: a map of the outermost ones would learn them by heart
+FLOOR = 0.01  # a number is known to this share of its column's spread: a single value is no narrower peak
+FIT_ROWS = 100_000  # how many items the maps are fitted to
 LEAST = 1e-10  # share of the distribution that stays beyond either end
 STRAY = 1e-3  # how much the law of all cells together counts in that of each: a level may come where it never was
 TABLE = 2**20  # entries of the tables of levels, beyond which all cells of a channel share one
@@ -80,10 +81,12 @@ class Columns(nn.Module):
         if step:
             seen, width = np.rint((seen + shift) / step), 1.0  # whole numbers
         else:
-            width = max(FLOOR * float(seen.std()), 1e-6 * (1 + abs(float(seen.mean()))))
+            # by the middle half of the values: a few very large ones do not blur all others
+            middle = float(np.subtract(*np.quantile(seen, [0.75, 0.25])))
+            width = max(FLOOR * (middle or float(seen.std())), 1e-6 * (1 + abs(float(seen.mean()))))
         values, counts = np.unique(seen, return_counts=True)
         edges, below = _distribution(values, counts, width)
-        far = min(FAR, -float(ndtri(0.5 / (len(seen) + 1))))
+        far = min(FAR, -float(ndtri(min(0.25, BEYOND / len(seen)))))
         grid = ndtr(np.linspace(-far, far, KNOTS + 1))
         common = values[np.argsort(-counts, kind="stable")[: KNOTS // 2]]
         common = common[np.isin(common, values[counts >= len(seen) / KNOTS])]
@@ -179,9 +182,13 @@ class Levels(nn.Module):
         tables = len(self.shares)
         which = torch.arange(tables).repeat_interleave(self.cells // tables) * self.levels
         counts = torch.zeros(tables * self.levels, dtype=torch.float64)
+        seen = 0
         for batch in batches():
             cells = (batch.x.flatten(1).cpu() + which).flatten()
             counts += torch.bincount(cells, minlength=len(counts))
+            seen += len(batch)
+            if seen >= FIT_ROWS:
+                break
         counts = counts.view(tables, self.levels)
         everywhere = counts.sum(dim=0)
         broad = 0.5 * everywhere / everywhere.sum() + 0.5 / self.levels

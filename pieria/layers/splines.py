@@ -21,7 +21,7 @@ BOUND = 5.0
 LIMIT = -math.log(1e-3)  # no slope is steeper than 1000 or flatter than 1 / 1000
 
 
-def limited(raw: Tensor, limit: float = LIMIT) -> Tensor:
+def limited(raw: Tensor, limit: float | Tensor = LIMIT) -> Tensor:
     """``raw`` near 0, and smoothly never beyond ``±limit``."""
     return raw / (1 + (raw / limit).abs())
 
@@ -83,9 +83,8 @@ class Spline(Elementwise):
 
     def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Within the bound by the formula, outside it the identity."""
-        widths, heights, slopes = self._knots(raw)
         place = (x / (2 * BOUND) + 0.5).clamp(0, 1)
-        begin, width, bottom, height, left, right = self._bin(place, widths, heights, slopes)
+        begin, width, bottom, height, left, right = self._bin(place, raw, 0)
         gone, rise = within((place - begin) / width, height / width, left, right)
         inside = x.abs() < BOUND
         return (
@@ -95,26 +94,24 @@ class Spline(Elementwise):
 
     def inverse(self, y: Tensor, raw: Tensor) -> Tensor:
         """The same bins, looked up by their heights."""
-        widths, heights, slopes = self._knots(raw)
         place = (y / (2 * BOUND) + 0.5).clamp(0, 1)
-        bottom, height, begin, width, left, right = self._bin(place, heights, widths, slopes)
+        begin, width, bottom, height, left, right = self._bin(place, raw, 1)
         came = within_inverse((place - bottom) / height, height / width, left, right)
         return torch.where(y.abs() < BOUND, (begin + width * came - 0.5) * (2 * BOUND), y)
 
-    def _knots(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Shares of the width and of the height, each ``[..., bins]``, and the slopes at all edges ``[..., bins + 1]``."""
-        widths, heights, slopes = raw.split([self.bins, self.bins, self.bins - 1], dim=-1)
-        shares = [limited(part, LIMIT / 2).softmax(dim=-1) for part in (widths, heights)]
+    def _bin(self, place: Tensor, raw: Tensor, side: int) -> tuple[Tensor, ...]:
+        """The bin of each ``place`` among widths (``side`` 0) or heights (1): begin and width, bottom and height, slopes."""
+        limits = raw.new_tensor([LIMIT / 2] * 2 * self.bins + [LIMIT] * (self.bins - 1))
+        shares, slopes = limited(raw, limits).exp().split([2 * self.bins, self.bins - 1], dim=-1)
+        shares = shares.unflatten(-1, (2, self.bins))
+        shares = shares / shares.sum(dim=-1, keepdim=True)
+        ends = shares.cumsum(dim=-1)
+        bin_ = (place[..., None] >= ends[..., side, :-1]).sum(dim=-1, keepdim=True)
+        both = bin_[..., None].expand(*bin_.shape[:-1], 2, 1)
+        size = shares.gather(-1, both)[..., 0]
+        width, height = size.unbind(dim=-1)
+        begin, bottom = (ends.gather(-1, both)[..., 0] - size).unbind(dim=-1)
         # outside the bound the slope is 1
-        return shares[0], shares[1], F.pad(limited(slopes), (1, 1)).exp()
-
-    def _bin(self, place: Tensor, looked: Tensor, other: Tensor, slopes: Tensor) -> tuple[Tensor, ...]:
-        """The bin of each ``place``: begin and size along ``looked``, the same along ``other``, the slopes at its ends."""
-        ends, tops = looked.cumsum(dim=-1), other.cumsum(dim=-1)
-        bin_ = (place[..., None] >= ends[..., :-1]).sum(dim=-1, keepdim=True)
-
-        def at(table: Tensor, where: Tensor = bin_) -> Tensor:
-            return table.gather(-1, where)[..., 0]
-
-        size, height = at(looked), at(other)
-        return at(ends) - size, size, at(tops) - height, height, at(slopes), at(slopes, bin_ + 1)
+        edges = F.pad(slopes, (1, 1), value=1.0)
+        left, right = edges.gather(-1, torch.cat([bin_, bin_ + 1], dim=-1)).unbind(dim=-1)
+        return begin, width, bottom, height, left, right

@@ -22,26 +22,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pieria.data.batch import Batch, check
 from pieria.errors import FormError, UsageError
 from pieria.forms import Form, Grid, Label, Row
-from pieria.layers.bijections import (
-    ActNorm,
-    Autoregressive,
-    Bijection,
-    Chain,
-    Coupling,
-    FieldNetwork,
-    Mixing,
-    Scales,
-    Squeeze,
-    VectorNetwork,
-)
+from pieria.layers.bijections import Chain, Scales
 from pieria.layers.codes import Codes
+from pieria.layers.flows import LEAST, Dequantiser, over_field, over_vector
 from pieria.layers.labels import Labels
-from pieria.layers.marginals import HALF_LOG_TAU, Columns, Levels
+from pieria.layers.marginals import FIT_ROWS, HALF_LOG_TAU, Columns, Levels
 from pieria.layers.precision import Precision, products
 from pieria.layers.splines import Affine, Elementwise, Spline
 from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
@@ -50,10 +40,7 @@ from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
 
 START = 512  # items by which layers are set before training
-LEAST = 1e-6  # a place within an interval is no nearer to its end
-DEQUANTISING = 4  # couplings of the flow that places an item within its intervals
-
-FIRST, SECOND = slice(0, None, 2), slice(1, None, 2)
+MANY = 256  # numbers of a vector beyond which splines for each would be too large
 
 
 class FlowSettings(AnySettings):
@@ -67,11 +54,13 @@ class FlowSettings(AnySettings):
         description="coupling is as quick both ways; autoregressive (not with convolutions) draws number by number",
     )
     law: Literal["auto", "affine", "spline"] = Field(
-        "auto", description="what a layer does to a number: affine, or a spline; auto is affine with convolutions"
+        "auto",
+        description="what a layer does to a number; auto is a spline, but affine with convolutions and over 256 numbers",
     )
     bins: int = Field(8, ge=2, le=64, description="pieces of a spline")
-    layers: int = Field(8, ge=1, le=64, description="couplings in the chain; with convolutions at each scale")
+    layers: int = Field(8, ge=1, le=64, description="couplings in the chain; with convolutions at each scale but the finest")
     scales: int = Field(3, ge=1, description="convolution: how often a picture is halved at most")
+    fine: int = Field(2, ge=0, description="convolution: couplings at the finest of several scales, where they are dear")
     sharp: int = Field(2, ge=0, description="convolution: couplings by splines before the others, for cells with peaks")
     widths: tuple[int, ...] = Field((128, 128), description="hidden features of each layer of a perceptron")
     channels: int = Field(96, ge=1, description="convolution: hidden features of each coupling")
@@ -109,7 +98,7 @@ class Flow(Model):
     conditions = frozenset({Label})
     likelihood: ClassVar[Likelihood] = "bound"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "tiny": {"layers": 4, "widths": (32, 32), "channels": 16, "precision": "float32"},
+        "tiny": {"layers": 4, "widths": (32, 32), "channels": 16, "importance": 50, "precision": "float32"},
         "small": {"layers": 4, "widths": (64, 64), "channels": 48},
         "mnist": {"layers": 8, "channels": 96, "batch": 64},
         "table": {"layers": 8, "widths": (128, 128), "batch": 256},
@@ -146,16 +135,13 @@ class Flow(Model):
             self.size = form.channels * form.height * form.width
             if form.levels is not None:
                 self.marginals = Levels(form)
-        convolves = self._convolves()
-        if convolves and settings.structure == "autoregressive":
-            raise UsageError(
-                "structure = autoregressive with convolutions", "coupling", "Use network = mlp, or structure = coupling"
-            )
-        self.chain: Bijection = self._fields(given) if convolves else self._vectors(given)
-        self.dequantiser: nn.ModuleList | None = None
+        self.chain = self._chain(given)
+        self.dequantiser: Dequantiser | None = None
         if settings.dequantisation == "variational" and isinstance(self.marginals, Levels):
-            parts = [self._dequantising(number, convolves) for number in range(DEQUANTISING)]
-            self.dequantiser = nn.ModuleList(parts)
+            assert isinstance(form, Grid)
+            laid = (form.height, form.width, form.channels)
+            shape = laid if isinstance(self.chain, Scales) else (self.size,)
+            self.dequantiser = Dequantiser(shape, settings.widths, settings.channels)
         lattice = isinstance(self.marginals, Levels) or (isinstance(self.marginals, Columns) and self.marginals.lattice)
         if not lattice:
             self.likelihood = "exact"  # type: ignore[misc]  # of this form; the family's own is the weaker of the two
@@ -180,62 +166,33 @@ class Flow(Model):
         law = usual if self.settings.law == "auto" else self.settings.law
         return Spline(self.settings.bins) if law == "spline" else Affine()
 
-    def _vectors(self, given: int) -> Chain:
-        settings, size, law = self.settings, self.size, self._law("spline")
-        links: list[Bijection] = [ActNorm(size)] if self.marginals is None else []
-        for number in range(settings.layers if size else 0):
-            backwards = number % 2 == 1
-            if settings.structure == "autoregressive":
-                links.append(Autoregressive(size, given, settings.widths, law, backwards=backwards))
-            else:
-                links.append(self._vector_coupling(given, law, backwards))
-        return Chain(links)
-
-    def _vector_coupling(self, given: int, law: Elementwise, backwards: bool) -> Coupling:
-        kept, changed = (FIRST, SECOND) if backwards and self.size > 1 else (SECOND, FIRST)
-        count, told = (len(range(self.size)[part]) for part in (changed, kept))
-        network = VectorNetwork(told, given, self.settings.widths, count * law.parameters)
-        return Coupling(self.size, kept, changed, network, law)
-
-    def _fields(self, given: int) -> Scales:
+    def _chain(self, given: int) -> Chain | Scales:
         settings, form = self.settings, self.form
+        if not self._convolves():
+            return over_vector(
+                self.size,
+                given,
+                settings.widths,
+                settings.layers,
+                self._law("spline" if self.size <= MANY else "affine"),
+                autoregressive=settings.structure == "autoregressive",
+                standardise=self.marginals is None,
+            )
+        if settings.structure == "autoregressive":
+            raise UsageError(
+                "structure = autoregressive with convolutions", "coupling", "Use network = mlp, or structure = coupling"
+            )
         assert isinstance(form, Grid)
-        height, width, channels = form.height, form.width, form.channels
-        levels: list[Bijection] = []
-        asides: list[Bijection] = []
-        while True:
-            height, width, channels = height // 2, width // 2, 4 * channels
-            links: list[Bijection] = [Squeeze()]
-            if not levels:
-                sharp = [
-                    self._field_coupling(channels, given, Spline(settings.bins), n % 2 == 1) for n in range(settings.sharp)
-                ]
-                links += sharp
-            for _ in range(settings.layers):
-                links += [ActNorm(channels), Mixing(channels), self._field_coupling(channels, given, self._law("affine"))]
-            levels.append(Chain(links))
-            if len(levels) == settings.scales or height % 2 or width % 2 or min(height, width) < 4:
-                break
-            asides.append(self._field_coupling(channels, given, self._law("affine")))
-            channels //= 2
-        return Scales((form.height, form.width, form.channels), levels, asides)
-
-    def _field_coupling(self, channels: int, given: int, law: Elementwise, backwards: bool = False) -> Coupling:
-        half = channels // 2
-        kept, changed = (slice(half, None), slice(0, half)) if backwards else (slice(0, half), slice(half, None))
-        network = FieldNetwork(half, given, self.settings.channels, half * law.parameters)
-        return Coupling(channels, kept, changed, network, law)
-
-    def _dequantising(self, number: int, convolves: bool) -> Coupling:
-        """A coupling over places within intervals, given the item that they are places in."""
-        form, backwards = self.form, number % 2 == 1
-        assert isinstance(form, Grid)
-        if not convolves:
-            return self._vector_coupling(self.size, Affine(), backwards)
-        half = 2 * form.channels
-        kept, changed = (slice(half, None), slice(0, half)) if backwards else (slice(0, half), slice(half, None))
-        network = FieldNetwork(half, 2 * half, self.settings.channels, 2 * half, maps=True)
-        return Coupling(2 * half, kept, changed, network, Affine())
+        return over_field(
+            (form.height, form.width, form.channels),
+            given,
+            settings.channels,
+            self._law("affine"),
+            layers=settings.layers,
+            scales=settings.scales,
+            fine=settings.fine,
+            sharp=[Spline(settings.bins)] * settings.sharp,
+        )
 
     def _laid(self, flat: Tensor) -> Tensor:
         """Cells ``[batch, cell]`` as the chain reads them: with convolutions ``[batch, height, width, channel]``."""
@@ -260,7 +217,7 @@ class Flow(Model):
             rows.append(batch.x)
             conditions += [] if batch.condition is None else [batch.condition]
             seen += len(batch)
-            if seen >= (START if self.codes is None else 100_000):
+            if seen >= (START if self.codes is None else FIT_ROWS):
                 break
         x = torch.cat(rows).to(device)
         if self.codes is not None:
@@ -317,20 +274,9 @@ class Flow(Model):
         assert isinstance(self.form, Grid)
         assert self.form.levels is not None
         away = noise.normal("dequantise", (self.size,), step).to(x.device)
-        total = (-0.5 * away.square() - HALF_LOG_TAU).sum(dim=1)
         shown = x.flatten(1).float() * (2 / max(1, self.form.levels - 1)) - 1
-        field, read = self._laid(away), self._laid(shown)
-        if isinstance(self.chain, Scales):
-            squeeze = self.chain.levels[0].links[0]  # type: ignore[attr-defined]  # a chain that begins with a squeeze
-            field, read = squeeze(field, read)[0], squeeze(read, read)[0]
-        for coupling in self.dequantiser:
-            field, rise = coupling(field, read)
-            total = total - rise
-        if isinstance(self.chain, Scales):
-            field = squeeze.inverse(field, read)
-        place = self._flat(field)
-        total = total - (nn.functional.logsigmoid(place) + nn.functional.logsigmoid(-place)).sum(dim=1)
-        return place.sigmoid().clamp(LEAST, 1 - LEAST), total
+        place, total = self.dequantiser(self._laid(shown), self._laid(away))
+        return self._flat(place), total
 
     def _log_prob(self, x: Tensor, labels: Tensor, noise: Noise | None, step: int = 0) -> Tensor:
         """Nats of each item ``[batch]``: exact, or with ``noise`` one draw of the bound."""
@@ -481,13 +427,10 @@ class Flow(Model):
                     yield Step(f"layer {number} on the way back", x, note, {"numbers": shown})
             return
         if isinstance(self.chain, Scales):
-            for count in range(1, len(self.chain.sizes)):
-                # the finest codes come first
-                coarse = z.clone()
-                coarse[:, : sum(self.chain.sizes[:-count])] = 0
-                x = self._written(self.chain.inverse(coarse, labels))
-                note = "The codes of the coarse scales alone, all finer ones at their middle."
-                yield Step(f"{count} of {len(self.chain.sizes)} scales", x, note)
+            for number, field in enumerate(self.chain.steps(z, labels), start=1):
+                yield Step(
+                    f"coupling {number} undone", self._written(field), "Some channels tell how the others are changed."
+                )
         yield Step("item", self.decode(z, "z", options, noise, label), "The whole code, taken back through the chain.")
 
 

@@ -17,13 +17,18 @@ def vector(law, size=5, given=3):
     return b.Coupling(size, ODD, EVEN, network, law)
 
 
+def aside(channels):
+    half = channels // 2
+    return b.Coupling(channels, slice(0, half), slice(half, None), b.FieldNetwork(half, 3, 8, half * 2), Affine())
+
+
 def scales():
     def level(channels):
         half = channels // 2
         coupling = b.Coupling(channels, slice(0, half), slice(half, None), b.FieldNetwork(half, 3, 8, half * 2), Affine())
-        return b.Chain([b.Squeeze(), b.ActNorm(channels), b.Mixing(channels), coupling])
+        return b.Chain([b.ActNorm(channels), b.Mixing(channels), coupling])
 
-    return b.Scales((4, 8, 1), [level(4), level(8)], [field(Affine())])
+    return b.Scales((8, 16, 1), [level(4), level(16), level(32)], [None, aside(16)], b.Squeeze())
 
 
 MAPS = {
@@ -42,7 +47,7 @@ MAPS = {
     "spline coupling of a field": (lambda: field(Spline(4)), (2, 3, 4)),
     "autoregressive": (lambda: b.Autoregressive(4, 3, (16, 16), Affine()), (4,)),
     "autoregressive, backwards": (lambda: b.Autoregressive(4, 0, (16, 16), Spline(5), backwards=True), (4,)),
-    "scales": (scales, (4, 8, 1)),
+    "scales": (scales, (8, 16, 1)),
 }
 
 
@@ -53,7 +58,7 @@ def made(name):
     bijection = build().double()
     for parameter in bijection.parameters():
         if parameter.ndim < 3 or parameter.abs().max() == 0:
-            parameter.data += 0.3 * torch.randn_like(parameter)
+            parameter.data += 0.3 * torch.randn_like(parameter) / parameter.shape[-1] ** 0.5
     given = 0 if "without" in name or "backwards" in name or "of one" in name else 3
     return bijection, 1.5 * torch.randn(4, *shape).double(), torch.randn(4, given).double()
 
@@ -69,7 +74,7 @@ def test_the_inverse_comes_back(name):
 @pytest.mark.parametrize("name", MAPS)
 def test_the_determinant_is_that_of_the_jacobian(name):
     bijection, x, context = made(name)
-    _, rises = bijection(x, context)
+    rises = bijection(x, context)[1].detach()
     for item in range(2):
         jacobian = torch.autograd.functional.jacobian(
             lambda value, item=item: bijection(value[None], context[item : item + 1])[0][0].flatten(), x[item]
@@ -83,7 +88,7 @@ def test_what_is_missing_has_no_part(name):
     bijection, x, context = made(name)
     there = torch.tensor([1.0, 0, 1, 1, 0])[: x.shape[1]].expand_as(x).double()
     x = x * there
-    z, rises = bijection(x, context, there)
+    z, rises = (part.detach() for part in bijection(x, context, there))
     assert (z[there == 0] == 0).all()
     torch.testing.assert_close(bijection.inverse(z, context, there), x)
     kept = there[0] > 0
@@ -128,3 +133,34 @@ def test_a_steep_spline_rises_and_has_gradients_everywhere():
     (y.sum() + rise.sum()).backward()
     assert torch.isfinite(raw.grad).all()
     torch.testing.assert_close(law.inverse(y, raw), x, atol=1e-8, rtol=0)
+
+
+def test_the_last_step_back_through_the_scales_is_the_inverse():
+    bijection, x, context = made("scales")
+    z, _ = bijection(x, context)
+    steps = list(bijection.steps(z, context))
+    assert len(steps) == 3
+    assert all(step.shape == x.shape for step in steps)
+
+
+@pytest.mark.parametrize("maps", [False, True])
+@pytest.mark.parametrize("spread", [False, True])
+def test_a_field_network_is_a_convolution(maps, spread):
+    torch.manual_seed(0)
+    network = b.FieldNetwork(2, 3, 8, 5, maps=maps, spread=spread)
+    network.last.weight.data = torch.randn_like(network.last.weight)
+    x, context = torch.randn(2, 4, 6, 2), torch.randn(2, 4, 6, 3) if maps else torch.randn(2, 3)
+    read = torch.cat([x, context], dim=-1) if maps else x
+    # weights of windows are [out, 3, 3, in]; what is written is meant for the places around, so that kernel is turned
+    first = network.first.weight.view(8, 3, 3, -1).permute(0, 3, 1, 2)
+    features = torch.conv2d(read.permute(0, 3, 1, 2), first, network.first.bias, padding=1)
+    if not maps:
+        features = features + network.given(context)[:, :, None, None]
+    features = torch.conv2d(features.relu(), network.middle.weight[:, :, None, None], network.middle.bias).relu()
+    last = (
+        network.last.weight.view(3, 3, 5, 8).flip(0, 1).permute(2, 3, 0, 1)
+        if spread
+        else network.last.weight[..., None, None]
+    )
+    wanted = torch.conv2d(features, last, network.bias, padding=1 if spread else 0).permute(0, 2, 3, 1)
+    torch.testing.assert_close(network(x, context), wanted, atol=1e-5, rtol=1e-5)
