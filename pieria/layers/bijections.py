@@ -308,74 +308,92 @@ class VectorNetwork(nn.Module):
 
 
 class Windows(torch.autograd.Function):
-    """The 3 × 3 places around each place of a field, side by side: ``[batch, height, width, c] → [.., 9 c]``; 0 outside."""
+    """The ``reach × reach`` places around each place of a field, side by side; 0 outside.
+
+    Float ``[batch, height, width, c] → [batch, height, width, reach² c]``.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Nine shifted copies."""
+    def forward(ctx: Any, x: Tensor, reach: int) -> Tensor:
+        """Shifted copies."""
+        ctx.reach = reach
         height, width = x.shape[1:3]
-        padded = F.pad(x, (0, 0, 1, 1, 1, 1))
-        return torch.cat([padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)], dim=-1)
+        edge = reach // 2
+        padded = F.pad(x, (0, 0, edge, edge, edge, edge))
+        shifts = [padded[:, i : i + height, j : j + width] for i in range(reach) for j in range(reach)]
+        return torch.cat(shifts, dim=-1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         """The adjoint."""
-        summed: Tensor = Gathered.apply(grad)
-        return summed
+        return Gathered.apply(grad, ctx.reach), None
 
 
 class Gathered(torch.autograd.Function):
-    """The adjoint of `Windows`: each place sums what was written to it from the nine places around it."""
+    """The adjoint of `Windows`: each place sums what was written to it from the places around it."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor) -> Tensor:
-        """Nine shifted sums."""
+    def forward(ctx: Any, y: Tensor, reach: int) -> Tensor:
+        """Shifted sums."""
+        ctx.reach = reach
         n, height, width, channels = y.shape
-        total = y.new_zeros(n, height + 2, width + 2, channels // 9)
-        parts = y.chunk(9, dim=-1)
-        for place, part in enumerate(parts):
-            i, j = divmod(place, 3)
+        edge = reach // 2
+        total = y.new_zeros(n, height + 2 * edge, width + 2 * edge, channels // reach**2)
+        for place, part in enumerate(y.chunk(reach**2, dim=-1)):
+            i, j = divmod(place, reach)
             total[:, i : i + height, j : j + width] += part
-        return total[:, 1:-1, 1:-1].contiguous()
+        return total[:, edge : edge + height, edge : edge + width].contiguous()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         """The adjoint."""
-        spread: Tensor = Windows.apply(grad)
-        return spread
+        return Windows.apply(grad, ctx.reach), None
 
 
 class FieldNetwork(nn.Module):
-    """Convolutions over a field, ``[batch, height, width, inputs] → [.., outputs]``: 3 × 3, 1 × 1, and 3 × 3 again.
+    """Three convolutions over a field, ``[batch, height, width, inputs] → [.., outputs]``; what is written is 0 at first.
 
-    Without ``spread`` the last is 1 × 1 as well. What it writes is 0 at first.
-
-    Few channels go in and come out, so each is one matrix product over all places, beside sums of shifted copies: on a
-    processor that is several times quicker than convolutions are. The context is a vector ``[batch, context]``, the same at
+    The first sees ``reach × reach`` places, the second one, the last writes to 3 × 3, without ``spread`` to its own. With
+    ``places`` (height, width) each place has a bias of its own. The context is a vector ``[batch, context]``, the same at
     every place, or with ``maps`` a field beside the inputs.
+
+    Few channels go in and come out, so each layer is one matrix product over all places, beside sums of shifted copies: on a
+    processor that is several times quicker than convolutions are.
     """
 
     def __init__(
-        self, inputs: int, context: int, channels: int, outputs: int, *, maps: bool = False, spread: bool = True
+        self,
+        inputs: int,
+        context: int,
+        hidden: int,
+        outputs: int,
+        *,
+        maps: bool = False,
+        reach: int = 3,
+        spread: bool = True,
+        places: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        self.maps, self.spread = maps, spread
-        self.first = nn.Linear(9 * (inputs + (context if maps else 0)), channels)
-        self.given = nn.Linear(context, channels, bias=False) if context and not maps else None
-        self.middle = nn.Linear(channels, channels)
-        self.last = nn.Linear(channels, 9 * outputs if spread else outputs, bias=False)
+        self.maps, self.reach, self.spread = maps, reach, spread
+        self.first = nn.Linear(reach**2 * (inputs + (context if maps else 0)), hidden)
+        self.given = nn.Linear(context, hidden, bias=False) if context and not maps else None
+        self.place = None if places is None else nn.Parameter(torch.zeros(*places, hidden))
+        self.middle = nn.Linear(hidden, hidden)
+        self.last = nn.Linear(hidden, 9 * outputs if spread else outputs, bias=False)
         self.bias = nn.Parameter(torch.zeros(outputs))
         nn.init.zeros_(self.last.weight)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Float ``[batch, height, width, outputs]``."""
         read = torch.cat([x, context], dim=-1) if self.maps else x
-        features = self.first(Windows.apply(read))
+        features = self.first(Windows.apply(read, self.reach))
         if self.given is not None:
             features = features + self.given(context)[:, None, None]
-        written = self.last(F.relu(self.middle(F.relu(features))))
-        out: Tensor = Gathered.apply(written.to(x.dtype)) if self.spread else written.to(x.dtype)
-        return out + self.bias
+        if self.place is not None:
+            features = features + self.place.to(features.dtype)
+        written = self.last(F.relu(self.middle(F.relu(features)))).to(x.dtype)
+        out: Tensor = (Gathered.apply(written, 3) if self.spread else written) + self.bias
+        return out
 
 
 def _there(values: Tensor, present: Tensor | None) -> Tensor:

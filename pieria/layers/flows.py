@@ -67,12 +67,11 @@ def over_field(
     layers: int,
     scales: int,
     fine: int,
-    sharp: Sequence[Elementwise],
 ) -> Scales:
     """A field of ``shape`` (height, width, channels) halved up to ``scales`` times, with steps of Glow at each scale.
 
-    First come couplings by the laws of ``sharp``. The finest of several scales has ``fine`` steps and puts nothing aside:
-    before its few steps nothing has been seen but the nearest cells. Each other one has ``layers`` steps.
+    The finest of several scales has ``fine`` steps and puts nothing aside: its few steps have seen but the nearest cells.
+    Each other one has ``layers`` steps.
     """
     height, width, channels = shape
     levels: list[Chain] = []
@@ -82,8 +81,6 @@ def over_field(
         first = not levels
         last = len(levels) + 1 == scales or bool(height % 2 or width % 2) or min(height, width) < 4
         links: list[Bijection] = []
-        for number, sharpest in enumerate(sharp if first else ()):
-            links.append(field_coupling(channels, context, hidden, sharpest, number % 2 == 1))
         for _ in range(fine if first and not last else layers):
             links += [ActNorm(channels), Mixing(channels), field_coupling(channels, context, hidden, law)]
         levels.append(Chain(links))

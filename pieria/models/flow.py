@@ -6,8 +6,8 @@ is easily found: some numbers stay and tell how the others are changed (**coupli
 (**autoregressive**). Since nothing is lost, ``log p(x) = log N(z) + log |det ∂z/∂x|``: learning is to raise that sum. What a
 number does by itself is counted first (``layers.marginals``); the chain learns how numbers hang together.
 
-Pictures are squeezed and half of their channels put aside as code, scale by scale, with invertible 1 × 1 convolutions
-between couplings. Rows have their categories and gaps told column by column first; their numbers are a flow given those,
+Pictures of levels are first told grid by grid, from coarse to fine, as in an interlaced PNG. Then they are squeezed, and
+channels put aside as code, scale by scale, with invertible 1 × 1 convolutions between couplings. Rows have their categories and gaps told column by column first; their numbers are a flow given those,
 over whichever of them are there.
 
 The likelihood is *exact* for continuous grids and for rows without integers. Levels and integers are intervals in which the
@@ -27,15 +27,17 @@ from torch import Tensor
 from pieria.data.batch import Batch, check
 from pieria.errors import FormError, UsageError
 from pieria.forms import Form, Grid, Label, Row
+from pieria.layers import grids
 from pieria.layers.bijections import Chain, Scales
 from pieria.layers.codes import Codes
 from pieria.layers.flows import LEAST, Dequantiser, over_field, over_vector
+from pieria.layers.interlaced import Interlaced
 from pieria.layers.labels import Labels
 from pieria.layers.marginals import FIT_ROWS, HALF_LOG_TAU, Columns, Levels
 from pieria.layers.precision import Precision, products
 from pieria.layers.splines import Affine, Elementwise, Spline
 from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
-from pieria.noise import Noise, by_content
+from pieria.noise import ItemNoise, Noise, by_content
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
 
@@ -61,7 +63,9 @@ class FlowSettings(AnySettings):
     layers: int = Field(8, ge=1, le=64, description="couplings in the chain; with convolutions at each scale but the finest")
     scales: int = Field(3, ge=1, description="convolution: how often a picture is halved at most")
     fine: int = Field(2, ge=0, description="convolution: couplings at the finest of several scales, where they are dear")
-    sharp: int = Field(2, ge=0, description="convolution: couplings by splines before the others, for cells with peaks")
+    interlaced: bool = Field(
+        True, description="convolution, levels: first tell each cell by the levels of coarser grids, along splines"
+    )
     widths: tuple[int, ...] = Field((128, 128), description="hidden features of each layer of a perceptron")
     channels: int = Field(96, ge=1, description="convolution: hidden features of each coupling")
     dequantisation: Literal["uniform", "variational"] = Field(
@@ -136,12 +140,15 @@ class Flow(Model):
             if form.levels is not None:
                 self.marginals = Levels(form)
         self.chain = self._chain(given)
+        self.interlaced: Interlaced | None = None
         self.dequantiser: Dequantiser | None = None
-        if settings.dequantisation == "variational" and isinstance(self.marginals, Levels):
+        if isinstance(self.marginals, Levels):
             assert isinstance(form, Grid)
-            laid = (form.height, form.width, form.channels)
-            shape = laid if isinstance(self.chain, Scales) else (self.size,)
-            self.dequantiser = Dequantiser(shape, settings.widths, settings.channels)
+            laid, fields = (form.height, form.width, form.channels), isinstance(self.chain, Scales)
+            if fields and settings.interlaced:
+                self.interlaced = Interlaced(laid, grids.channels(form), given, settings.channels, settings.bins)
+            if settings.dequantisation == "variational":
+                self.dequantiser = Dequantiser(laid if fields else (self.size,), settings.widths, settings.channels)
         lattice = isinstance(self.marginals, Levels) or (isinstance(self.marginals, Columns) and self.marginals.lattice)
         if not lattice:
             self.likelihood = "exact"  # type: ignore[misc]  # of this form; the family's own is the weaker of the two
@@ -191,7 +198,6 @@ class Flow(Model):
             layers=settings.layers,
             scales=settings.scales,
             fine=settings.fine,
-            sharp=[Spline(settings.bins)] * settings.sharp,
         )
 
     def _laid(self, flat: Tensor) -> Tensor:
@@ -225,11 +231,11 @@ class Flow(Model):
             assert isinstance(self.marginals, Columns)
             self.marginals.fit(x[:, self.places], self._present(x))
             return
-        first = slice(0, START)
-        condition = torch.cat(conditions)[first].to(device) if conditions else None
+        x = x[:START]
+        labels = self.labels(torch.cat(conditions)[:START].to(device) if conditions else None, len(x))
         with torch.no_grad():
-            flat, _ = self._gaussian(x[first], x.new_full((len(x[first]), self.size), 0.5, dtype=torch.float32))
-            self.chain.start(self._laid(flat), self.labels(condition, len(flat)))
+            uniform = by_content(x).uniform("dequantise", (self.size,)).to(device)
+            self.chain.start(self._read(x, uniform, labels)[0], labels)
 
     def groups(self) -> dict[str, list[dict[str, Any]]]:
         """One optimiser for all."""
@@ -255,16 +261,29 @@ class Flow(Model):
         there = [torch.ones_like(x[:, 0]) if flag is None else 1 - x[:, flag] for flag in flags]
         return torch.stack([*there, torch.ones_like(x[:, 0])], dim=1)[:, :-1] > 0.5
 
-    def _gaussian(self, x: Tensor, uniform: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Cells or numbers ``[batch, …]`` as the chain is given them, ``[batch, number]``, and the logs of the slopes."""
-        flat, rises = x.flatten(1), torch.zeros_like(x.flatten(1))
-        if isinstance(self.marginals, Levels):
-            assert uniform is not None
-            flat, rises = self.marginals(flat, uniform)
-        elif isinstance(self.marginals, Columns):
-            flat = flat[:, self.places]
-            flat, rises = self.marginals(flat if uniform is None else self.marginals.spread(flat, uniform))
-        return flat, rises
+    def _shown(self, x: Tensor) -> Tensor:
+        """Levels as a network reads them, ``[batch, height, width, channel]``."""
+        assert isinstance(self.form, Grid)
+        return grids.read(self.form, x).permute(0, 2, 3, 1)
+
+    def _read(self, x: Tensor, uniform: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Grids as the chain is given them, and the sum of the logs of the slopes ``[batch]``."""
+        if not isinstance(self.marginals, Levels):
+            return self._laid(x.flatten(1)), x.new_zeros(len(x))
+        flat, rises = self.marginals(x.flatten(1), uniform)
+        laid, total = self._laid(flat), rises.sum(dim=1)
+        if self.interlaced is not None:
+            laid, rise = self.interlaced(laid, self._shown(x), labels)
+            total = total + rise
+        return laid, total
+
+    def _numbers(self, x: Tensor, uniform: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The numbers of rows as the chain is given them, the sum of the logs of the slopes, and which are there."""
+        assert isinstance(self.marginals, Columns)
+        numbers, present = x[:, self.places], self._present(x)
+        flat, rises = self.marginals(numbers if uniform is None else self.marginals.spread(numbers, uniform))
+        zero = torch.zeros_like(flat)
+        return torch.where(present, flat, zero), torch.where(present, rises, zero).sum(dim=1), present.float()
 
     def _place(self, x: Tensor, noise: Noise, step: int) -> tuple[Tensor, Tensor]:
         """Where in its interval each level or integer is thought, in (0, 1), and the log-density of having drawn that."""
@@ -280,23 +299,21 @@ class Flow(Model):
 
     def _log_prob(self, x: Tensor, labels: Tensor, noise: Noise | None, step: int = 0) -> Tensor:
         """Nats of each item ``[batch]``: exact, or with ``noise`` one draw of the bound."""
-        uniform, drawn = (None, x.new_zeros(len(x), dtype=torch.float32)) if noise is None else self._place(x, noise, step)
-        total, context, present = -drawn, labels, None
-        if self.codes is not None:
-            total = total + self.codes.log_prob(x, labels)
-            context, present = torch.cat([self.codes.read(x), labels], dim=1), self._present(x)
-        flat, rises = self._gaussian(x, uniform)
-        if present is not None:
-            zero = torch.zeros_like(flat)
-            flat, rises, present = torch.where(present, flat, zero), torch.where(present, rises, zero), present.float()
-        z, rise = self.chain(self._laid(flat), context, present)
-        each = rises - 0.5 * z.square() - HALF_LOG_TAU
-        return total + rise + (each if present is None else each * present).sum(dim=1)
+        uniform, drawn = (None, 0.0) if noise is None else self._place(x, noise, step)
+        if self.codes is None:
+            flat, rises = self._read(x, x if uniform is None else uniform, labels)
+            z, rise = self.chain(flat, labels)
+            return rises + rise - drawn - (0.5 * z.square() + HALF_LOG_TAU).flatten(1).sum(dim=1)
+        flat, rises, present = self._numbers(x, uniform)
+        z, rise = self.chain(flat, torch.cat([self.codes.read(x), labels], dim=1), present)
+        each = (0.5 * z.square() + HALF_LOG_TAU) * present
+        return self.codes.log_prob(x, labels) + rises + rise - drawn - each.sum(dim=1)
 
     @torch.no_grad()
     def log_prob(self, batch: Batch) -> Tensor:
         """Nats ``[batch]``: exact, or a bound by ``self.importance`` draws whose noise follows from the item alone."""
-        return self.bound(batch, self.importance, by_content(batch.x))
+        noise = ItemNoise(0, len(batch)) if self.likelihood == "exact" else by_content(batch.x)
+        return self.bound(batch, self.importance, noise)
 
     @torch.no_grad()
     def bound(self, batch: Batch, samples: int, noise: Noise) -> Tensor:
@@ -335,15 +352,13 @@ class Flow(Model):
         self._only(space)
         check(self.form, x)
         labels = self.labels(self.labels.required(condition, len(x)), len(x))
-        uniform = x.new_full((len(x), self.size), 0.5, dtype=torch.float32)
-        flat, _ = self._gaussian(x, uniform if isinstance(self.marginals, Levels) else None)
         if self.codes is None:
-            return self.chain(self._laid(flat), labels)[0]  # type: ignore[no-any-return]
-        present = self._present(x).float()
+            flat, _ = self._read(x, x.new_full((len(x), self.size), 0.5, dtype=torch.float32), labels)
+            return self.chain(flat, labels)[0].flatten(1)  # type: ignore[no-any-return]
+        flat, _, present = self._numbers(x, None)
         z = torch.zeros_like(x)
         z[:, self.codes.places] = self.codes.encode(x, labels)
-        context = torch.cat([self.codes.read(x), labels], dim=1)
-        z[:, self.places] = self.chain(flat * present, context, present)[0]
+        z[:, self.places] = self.chain(flat, torch.cat([self.codes.read(x), labels], dim=1), present)[0]
         return z
 
     @torch.no_grad()
@@ -363,7 +378,7 @@ class Flow(Model):
         labels = self.labels(self.labels.chosen(condition, noise, len(z)), len(z))
         inside = isinstance(options, FlowSampling) and options.inside
         if self.codes is None:
-            return self._written(self.chain.inverse(z, labels))
+            return self._written(self.chain.inverse(z, labels), labels)
         *_, (_, x) = self._told(z, labels, inside)
         return x
 
@@ -371,11 +386,20 @@ class Flow(Model):
         if space not in self.latents:
             raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(self.latents)}")
 
-    def _written(self, laid: Tensor) -> Tensor:
+    def _written(self, laid: Tensor, labels: Tensor) -> Tensor:
         """What came out of the chain, as grids."""
         assert isinstance(self.form, Grid)
-        flat = self._flat(laid)
-        return (self.marginals.inverse(flat) if isinstance(self.marginals, Levels) else flat).reshape(-1, *self.form.shape)
+        shape = self.form.shape
+        if not isinstance(self.marginals, Levels):
+            return self._flat(laid).reshape(-1, *shape)
+        levels = self.marginals
+        if self.interlaced is not None:
+
+            def read(field: Tensor) -> Tensor:
+                return self._shown(levels.inverse(self._flat(field)).reshape(-1, *shape))
+
+            laid = self.interlaced.inverse(laid, read, labels)
+        return levels.inverse(self._flat(laid)).reshape(-1, *shape)
 
     def _told(self, z: Tensor, labels: Tensor, inside: bool) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows as they come to be: the odds of their codes, then after each link of the chain; ``(shown, rows)``."""
@@ -429,7 +453,9 @@ class Flow(Model):
         if isinstance(self.chain, Scales):
             for number, field in enumerate(self.chain.steps(z, labels), start=1):
                 yield Step(
-                    f"coupling {number} undone", self._written(field), "Some channels tell how the others are changed."
+                    f"coupling {number} undone",
+                    self._written(field, labels),
+                    "Some channels tell how the others are changed.",
                 )
         yield Step("item", self.decode(z, "z", options, noise, label), "The whole code, taken back through the chain.")
 
