@@ -386,6 +386,8 @@ class FieldNetwork(nn.Module):
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Float ``[batch, height, width, outputs]``."""
         read = torch.cat([x, context], dim=-1) if self.maps else x
+        if torch.is_autocast_enabled(read.device.type) and not read.requires_grad:
+            read = read.to(torch.get_autocast_dtype(read.device.type))  # before it is copied, not after
         features = self.first(Windows.apply(read, self.reach))
         if self.given is not None:
             features = features + self.given(context)[:, None, None]

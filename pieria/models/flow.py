@@ -7,8 +7,8 @@ is easily found: some numbers stay and tell how the others are changed (**coupli
 number does by itself is counted first (``layers.marginals``); the chain learns how numbers hang together.
 
 Pictures of levels are first told grid by grid, from coarse to fine, as in an interlaced PNG. Then they are squeezed, and
-channels put aside as code, scale by scale, with invertible 1 × 1 convolutions between couplings. Rows have their categories and gaps told column by column first; their numbers are a flow given those,
-over whichever of them are there.
+channels put aside as code, scale by scale, with invertible 1 × 1 convolutions between couplings. Rows have their categories
+and gaps told column by column first; their numbers are a flow given those, over whichever of them are there.
 
 The likelihood is *exact* for continuous grids and for rows without integers. Levels and integers are intervals in which the
 place is drawn (uniformly, or by a flow of its own: variational dequantisation), so theirs is a *bound* from below.
@@ -73,7 +73,7 @@ class FlowSettings(AnySettings):
     )
     importance: int = Field(1, ge=1, description="levels and integers: draws in log_prob; more make the bound tighter")
     precision: Precision = Field(
-        "auto", description="of matrix products in training; auto is bfloat16 where the processor multiplies it natively"
+        "auto", description="of matrix products in training; auto is bfloat16 with convolutions, where it is native"
     )
 
 
@@ -248,7 +248,10 @@ class Flow(Model):
     def loss(self, batch: Batch, noise: Noise) -> Losses:
         """The negative log-likelihood; of levels and integers its bound, with one draw for each item."""
         labels = self.labels(batch.condition, len(batch))
-        with products(self.settings.precision, batch.x.device):
+        precision = self.settings.precision
+        if precision == "auto" and not isinstance(self.chain, Scales):
+            precision = "float32"  # small products gain nothing
+        with products(precision, batch.x.device):
             nats = self._log_prob(batch.x, labels, None if self.likelihood == "exact" else noise)
         return Losses(-nats.mean(), {}, count=len(batch))
 
