@@ -36,6 +36,8 @@ class Columns(nn.Module):
         knots, codes: where each map's pieces meet, ``[column, knot]``, float64 and rising.
         left, right: the slope of each piece at its ends, ``[column, knot - 1]``.
         low, high: the range of each column in training, ``[column]``.
+        common: single values that many rows have, ``[column, value]``, infinite where there are no more.
+        hair: how near to one a number must be to be taken for it, ``[column]``.
     """
 
     knots: Tensor
@@ -44,6 +46,8 @@ class Columns(nn.Module):
     right: Tensor
     low: Tensor
     high: Tensor
+    common: Tensor
+    hair: Tensor
     steps: Tensor
     shifts: Tensor
 
@@ -57,6 +61,8 @@ class Columns(nn.Module):
         self.register_buffer("right", torch.ones(count, pieces, dtype=torch.float64))
         self.register_buffer("low", torch.full((count,), -math.inf))
         self.register_buffer("high", torch.full((count,), math.inf))
+        self.register_buffer("common", torch.full((count, KNOTS // 2), math.inf))
+        self.register_buffer("hair", torch.zeros(count))
         # integers lie on a lattice with this step, in the form's units; other numbers have step 0
         steps = [1 / c.scale if c.kind == "integer" else 0.0 for c in columns]
         self.register_buffer("steps", torch.tensor(steps, dtype=torch.float64), persistent=False)
@@ -89,7 +95,11 @@ class Columns(nn.Module):
         far = min(FAR, -float(ndtri(min(0.25, BEYOND / len(seen)))))
         grid = ndtr(np.linspace(-far, far, KNOTS + 1))
         common = values[np.argsort(-counts, kind="stable")[: KNOTS // 2]]
-        common = common[np.isin(common, values[counts >= len(seen) / KNOTS])]
+        common = common[np.isin(common, values[counts >= max(2, len(seen) / KNOTS)])]
+        if not step:
+            self.common[column] = math.inf
+            self.common[column, : len(common)] = torch.from_numpy(common)
+            self.hair[column] = width / 2
         # an even grid, and the edges of what is common: there the density jumps
         at = np.concatenate([np.interp(grid, below, edges), common - width / 2, common + width / 2])
         inside = (at >= np.interp(grid[0], below, edges)) & (at <= np.interp(grid[-1], below, edges))
@@ -153,11 +163,18 @@ class Columns(nn.Module):
         return (x.double() + (uniform - 0.5) * self.steps).float()
 
     def on_lattice(self, x: Tensor, inside: bool = False) -> Tensor:
-        """Numbers with the integers among them rounded; with ``inside`` none beyond the range of the training rows."""
+        """Numbers with the integers among them rounded.
+
+        With ``inside`` none lies beyond the range of the training rows, or a hair beside a value that many of them have.
+        """
         step = torch.where(self.steps > 0, self.steps, torch.ones_like(self.steps))
         whole = ((x.double() + self.shifts) / step).round() * step - self.shifts
         x = torch.where(self.steps > 0, whole.float(), x)
-        return x.clamp(self.low, self.high) if inside else x
+        if not inside:
+            return x
+        away, nearest = (x[:, :, None] - self.common).abs().min(dim=2)
+        value = self.common.gather(1, nearest.T).T
+        return torch.where(away <= self.hair, value, x).clamp(self.low, self.high)
 
 
 class Levels(nn.Module):

@@ -81,7 +81,10 @@ class FlowSampling(AnySettings):
     """How a flow draws."""
 
     temperature: float = Field(1.0, ge=0, description="scale of the code's Gaussian; below 1 more typical and less varied")
-    inside: bool = Field(True, description="rows: move numbers beyond the range of the training rows to its end")
+    inside: bool = Field(
+        True,
+        description="rows: move numbers beyond the training rows' range to its end, and to a common value a hair beside",
+    )
 
 
 class Flow(Model):

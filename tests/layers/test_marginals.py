@@ -51,6 +51,16 @@ def test_common_integers_fill_their_interval():
     assert float((columns.inverse(torch.full((1, 1), -9.0)) - x.min()).abs()) < 0.01  # nothing far below the smallest
 
 
+def test_a_common_number_is_drawn_as_it_is():
+    r = np.random.default_rng(0)
+    columns, x = fitted(np.where(r.random(N) < 0.6, 0.25, r.standard_normal(N)))
+    z = torch.randn(N, 1, generator=torch.Generator().manual_seed(0))
+    drawn = columns.on_lattice(columns.inverse(z), inside=True)
+    assert float((drawn == 0.25).float().mean()) == pytest.approx(0.6, abs=0.03)
+    assert drawn.min() >= x.min()
+    assert columns.on_lattice(x + 1e-5)[0] != x[0]
+
+
 def test_a_lattice_of_one_value_and_a_constant_column_are_taken():
     for kind in ("number", "integer"):
         columns, x = fitted([7.0], kind)
