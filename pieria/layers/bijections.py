@@ -239,8 +239,8 @@ class Scales(Bijection):
         for place, level in enumerate(self.levels):
             x, rise = level(self.squeeze(x, context)[0], context)
             total = total + rise
-            if str(place) in self.asides:
-                x, rise = self.asides[str(place)](x, context)
+            if (told := self._aside(place)) is not None:
+                x, rise = told(x, context)
                 total = total + rise
                 x, aside = x.chunk(2, dim=-1)
                 codes.append(aside.flatten(1))
@@ -262,6 +262,12 @@ class Scales(Bijection):
                 whole = self.squeeze.inverse(torch.cat([whole, parts[finer]], dim=-1), context)
             yield whole
 
+    def _aside(self, place: int) -> Bijection | None:
+        """What tells the half that is put aside at this scale how to change."""
+        told = self.asides[str(place)] if str(place) in self.asides else None
+        assert told is None or isinstance(told, Bijection)
+        return told
+
     def _parts(self, z: Tensor) -> list[Tensor]:
         return [part.unflatten(1, shape) for part, shape in zip(z.split(self.sizes, dim=1), self.shapes, strict=True)]
 
@@ -272,8 +278,8 @@ class Scales(Bijection):
         for place in reversed(range(len(self.levels))):
             if place < len(self.levels) - 1:
                 x = self.squeeze.inverse(x, context)
-            if str(place) in self.asides:
-                x = self.asides[str(place)].inverse(torch.cat([x, parts[place]], dim=-1), context)
+            if (told := self._aside(place)) is not None:
+                x = told.inverse(torch.cat([x, parts[place]], dim=-1), context)
             for link in reversed(list(self.levels[place].links)):
                 x = link.inverse(x, context)
                 yield place, link, x
@@ -282,8 +288,8 @@ class Scales(Bijection):
         """Each scale by what the finer ones made."""
         for place, level in enumerate(self.levels):
             x = level.start(self.squeeze(x, context)[0], context)
-            if str(place) in self.asides:
-                x = self.asides[str(place)](x, context)[0].chunk(2, dim=-1)[0]
+            if (told := self._aside(place)) is not None:
+                x = told(x, context)[0].chunk(2, dim=-1)[0]
         return x
 
 
