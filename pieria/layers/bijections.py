@@ -264,15 +264,17 @@ class Scales(Bijection):
 
     def _aside(self, place: int) -> Bijection | None:
         """What tells the half that is put aside at this scale how to change."""
-        told = self.asides[str(place)] if str(place) in self.asides else None
-        assert told is None or isinstance(told, Bijection)
+        if str(place) not in self.asides:
+            return None
+        told = self.asides[str(place)]
+        assert isinstance(told, Bijection)
         return told
 
     def _parts(self, z: Tensor) -> list[Tensor]:
         return [part.unflatten(1, shape) for part, shape in zip(z.split(self.sizes, dim=1), self.shapes, strict=True)]
 
-    def _back(self, z: Tensor, context: Tensor) -> Iterator[tuple[int, Bijection, Tensor]]:
-        """Each link of each scale that was undone, and the field then."""
+    def _back(self, z: Tensor, context: Tensor) -> Iterator[tuple[int, Bijection | None, Tensor]]:
+        """Each link of each scale that was undone, and the field then; None when all of a scale are."""
         parts = self._parts(z)
         x = parts[-1]
         for place in reversed(range(len(self.levels))):
@@ -283,6 +285,7 @@ class Scales(Bijection):
             for link in reversed(list(self.levels[place].links)):
                 x = link.inverse(x, context)
                 yield place, link, x
+            yield place, None, x
 
     def start(self, x: Tensor, context: Tensor) -> Tensor:
         """Each scale by what the finer ones made."""
