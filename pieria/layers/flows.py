@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pieria.layers.bijections import (
@@ -116,5 +115,6 @@ class Dequantiser(nn.Module):
         place, rise = self.chain(away, x)
         if self.squeeze is not None:
             place = self.squeeze.inverse(place, x)
-        slope = F.logsigmoid(place) + F.logsigmoid(-place)
-        return torch.sigmoid(place).clamp(LEAST, 1 - LEAST), total - rise - slope.flatten(1).sum(dim=1)
+        # where the chain does nothing, a place is anywhere in its interval
+        slope = -0.5 * place.square() - HALF_LOG_TAU
+        return torch.special.ndtr(place).clamp(LEAST, 1 - LEAST), total - rise - slope.flatten(1).sum(dim=1)

@@ -18,7 +18,7 @@ from pieria.data.batch import Batch
 from pieria.forms import Column, Grid
 from pieria.layers.splines import within, within_inverse
 
-KNOTS = 32  # steps of a column's map, evenly over the Gaussian
+KNOTS = 32  # pieces of a column's map at most, evenly over the Gaussian
 FAR = 4.0  # deviations of the Gaussian beyond which the map is straight,
 BEYOND = 10  # or where fewer values than these lie: a map of the outermost ones would learn them by heart
 FLOOR = 0.01  # a number is known to this share of its column's spread: a single value is no narrower peak
@@ -93,7 +93,9 @@ class Columns(nn.Module):
         values, counts = np.unique(seen, return_counts=True)
         edges, below = _distribution(values, counts, width)
         far = min(FAR, -float(ndtri(min(0.25, BEYOND / len(seen)))))
-        grid = ndtr(np.linspace(-far, far, KNOTS + 1))
+        # few rows tell no more than a smooth map: the cube root is the usual rule for a histogram
+        pieces = KNOTS if step else max(4, min(KNOTS, round(len(seen) ** (1 / 3))))
+        grid = ndtr(np.linspace(-far, far, pieces + 1))
         common = values[np.argsort(-counts, kind="stable")[: KNOTS // 2]]
         common = common[np.isin(common, values[counts >= max(2, len(seen) / KNOTS)])]
         if not step:

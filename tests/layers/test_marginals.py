@@ -7,7 +7,7 @@ from pieria.data.batch import Batch
 from pieria.forms import Column, Grid
 from pieria.layers.marginals import Columns, Levels
 
-N = 3000
+N = 8000
 
 
 def fitted(values, kind="number", scale=1.0, shift=0.0):

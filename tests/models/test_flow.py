@@ -201,3 +201,19 @@ def test_nonsense_is_refused():
 def test_every_preset_is_built(preset):
     known = {name: value for name, value in Flow.presets[preset].items() if name in FlowSettings.model_fields}
     Flow(FlowSettings.of(known), Grid(1, 16, 16))
+
+
+@pytest.mark.parametrize("how", ["uniform", "variational"])
+def test_the_levels_of_a_picture_have_a_probability_of_one_in_all(how):
+    # too many to enumerate, so by importance: Σ p(x) is the mean of p(x) / q(x) over draws from any q
+    model = tiny(Grid(1, 8, 8, levels=2), layers=2, dequantisation=how)
+    for parameter in model.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    draws = 4000
+    x = torch.randint(2, (draws, 1, 8, 8), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        # one draw of the bound is right on average, before its logarithm is taken
+        ratio = (model.bound(Batch(x), 1, ItemNoise(2, draws)).double() + 64 * math.log(2)).exp()
+    error = float(ratio.std()) / draws**0.5
+    assert error < 0.1
+    assert float(ratio.mean()) == pytest.approx(1, abs=4 * error)
