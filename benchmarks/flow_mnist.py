@@ -4,7 +4,8 @@ Protocol: the published parts, 60,000 digits to learn from and 10,000 for the te
 noise, ``-log2 p / 784`` in units of a level, one draw of the noise for each test digit (so the mean is the bound, not a
 tighter one by importance samples). The test digits are looked at once.
 Goal: at most 1.30 after 60 minutes on two cores (RealNVP 1.06, Glow 1.05, each with days of GPU time).
-The gate trains eight minutes and scores 2,000 digits, evenly spaced.
+The gate trains eight minutes and scores 2,000 digits, evenly spaced: at most 1.20, reasoned from 100 steps of 64 digits (24
+CPU-seconds), which reached 1.36.
 """
 
 import math
@@ -24,7 +25,7 @@ from pieria.training.plan import Plan
 
 FORM = Grid(1, 28, 28)
 SECONDS, GOAL = 3600, 1.30
-GATE_SECONDS, GATE_GOAL = 480, 1.50
+GATE_SECONDS, GATE_GOAL = 480, 1.20
 SCORED_AT_ONCE = 200
 
 
