@@ -26,6 +26,7 @@ RUNS = {
     "gan": "digits",
     "stylegan2": "digits",
     "pixelcnn": "digits",
+    "flow": "digits",
     "gp": "mauna-loa-co2",
     "gpt": "python-manual",
     "transformer": "multi30k",

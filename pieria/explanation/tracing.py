@@ -34,6 +34,7 @@ TITLES = {
     "features": "Feature maps on the way",
     "raw": "The numbers that the network puts out",
     "score": "What the discriminator says (higher: more like real data)",
+    "numbers": "The numbers as they are between the layers",
     "state": "Which hidden state the next symbol comes from, as far as can be told",
     "path": "The hidden path: the state behind each place",
     "level of each state": "What each state shows on average",

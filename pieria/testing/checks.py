@@ -98,7 +98,7 @@ def _built(family: type[Model], settings: Any, subject: Subject, name: str) -> N
 
 def check_distribution(subject: Subject) -> None:
     """An exact likelihood over every item (by quadrature, where continuous) sums to 1; a bound does not exceed the truth."""
-    kind = subject.family.likelihood
+    kind = subject.likelihood
     if kind == "bound":
         _bound_holds(subject)
         return
@@ -150,8 +150,8 @@ def _bound_holds(subject: Subject) -> None:
 
 def check_draws(subject: Subject) -> None:
     """A chi-squared test of 20,000 samples against ``log_prob``, cells pooled to expected counts of at least 5."""
-    if subject.family.likelihood != "exact":
-        skip(f"its likelihood is {subject.family.likelihood}")
+    if subject.likelihood != "exact":
+        skip(f"its likelihood is {subject.likelihood}")
     count = float(subject.drawn.sum())
     expected = subject.believed * count
     order = expected.argsort(descending=True)
@@ -181,7 +181,7 @@ def check_draws(subject: Subject) -> None:
 def check_learns(subject: Subject) -> None:
     """From a planted distribution: the divergence to the truth falls below the figure stated at the top of this file."""
     truth = subject.case.truth
-    if subject.family.likelihood == "exact":
+    if subject.likelihood == "exact":
         form = subject.case.form
         if isinstance(form, Tokens) and form.end is None:
             # a long stream begins but once, so what is learned is what follows: the last symbol, given those before it
@@ -239,7 +239,7 @@ def check_repeats(subject: Subject) -> None:
         some = subject.some()
         same(subject.log_prob(some, loaded), subject.log_prob(some), "log_prob of a saved and loaded model")
         single = torch.cat([subject.log_prob(some.rows(slice(row, row + 1))) for row in range(len(some))])
-        if subject.family.likelihood == "exact":
+        if subject.likelihood == "exact":
             alike(single, subject.log_prob(some), "log_prob item by item, against all at once")
     if subject.case.name == fitting(subject.family)[0]:
         _same_elsewhere(subject, first)
@@ -301,7 +301,7 @@ def check_moves(subject: Subject) -> None:
     if subject.estimates or not torch.cuda.is_available():
         return
     there = copy.deepcopy(subject.model).to("cuda")
-    if isinstance(there, Scores) and subject.family.likelihood == "exact":
+    if isinstance(there, Scores) and subject.likelihood == "exact":
         some = subject.some()
         apart = float((there.log_prob(some.to("cuda")).cpu() - subject.log_prob(some)).abs().max())
         expect(apart <= 1e-3, f"log_prob {apart:.2g} apart on the GPU", "at most 1e-3")

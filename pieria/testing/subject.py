@@ -53,6 +53,11 @@ class Subject:
         return model.eval()
 
     @cached_property
+    def likelihood(self) -> str:
+        """What the likelihood is on this form: a family's is the weakest of those of its forms."""
+        return self.untrained().likelihood
+
+    @cached_property
     def model(self) -> Model:
         """The trained model. Do not change it."""
         return self.learned_from(self.case.train, validation=self.case.validation)
