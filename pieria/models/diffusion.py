@@ -1,0 +1,528 @@
+"""Diffusion: noise is added to an item little by little until nothing of it is left, and a network learns to undo that.
+
+At each time an item is ``x_t = alpha x + sigma noise``. The network sees ``x_t`` and how noisy it is, and says what it was
+before, or what noise was added, or the direction between: all the same, since two of the three make the third. That is
+least squares, at every level of noise: no game, no code that collapses. To draw, one begins with noise and takes steps
+towards what the network says; early steps settle what it is, late ones how it looks. A **solver** says how to step.
+
+It makes the best pictures of all families here, covers what is rare, can be steered by labels (guidance) and fills gaps. It
+is slow: a sample takes as many passes as there are steps.
+
+Papers: Sohl-Dickstein et al. 2015 (arXiv 1503.03585); Ho et al. 2020 (2006.11239, DDPM); Song et al. 2021 (2010.02502,
+DDIM); Kingma et al. 2021 (2107.00630, the bound); Salimans & Ho 2022 (2202.00512, v); Karras et al. 2022 (2206.00364, EDM);
+Lipman et al. 2023 (2210.02747) and Liu et al. 2023 (2209.03003, flow matching); Peebles & Xie 2023 (2212.09748, DiT); Ho &
+Salimans 2022 (2207.12598, guidance); Lugmayr et al. 2022 (2201.09865, filling).
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pieria.data.batch import Batch, check
+from pieria.errors import FormError, UsageError
+from pieria.forms import Form, Grid, Label, Row
+from pieria.layers import grids
+from pieria.layers.dit import DiT
+from pieria.layers.labels import Labels
+from pieria.layers.normal_rows import NormalRows
+from pieria.layers.precision import Precision, products
+from pieria.layers.residual_mlp import ResidualMLP
+from pieria.layers.unet import UNet
+from pieria.losses.around import grid_around, row_around
+from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
+from pieria.noise import ItemNoise, Noise
+from pieria.sampling import solvers
+from pieria.sampling.noise_schedules import Discrete, Exploding, Schedule, Straight
+from pieria.settings import Field
+from pieria.settings import Settings as AnySettings
+
+AT_ONCE = 2**18  # numbers of items that a network reads at once outside training: what fits into a cache
+FITTED = 20_000  # items that the middle and the spread of the data are taken from
+
+
+class DiffusionSettings(AnySettings):
+    """What a diffusion model is made of."""
+
+    process: Literal["ddpm", "edm", "flow"] = Field(
+        "ddpm", description="how noise is added: ddpm (a thousand small steps), edm (Karras et al.), flow (a straight line)"
+    )
+    schedule: Literal["cosine", "linear"] = Field("cosine", description="ddpm: how the noise grows over time")
+    prediction: Literal["v", "noise", "x"] = Field(
+        "v", description="ddpm: what the network tells; v lies between the noise and the clean item"
+    )
+    network: Literal["auto", "unet", "dit", "mlp"] = Field(
+        "auto", description="auto (unet for grids whose shorter side is at least 8, else mlp), unet, dit, mlp"
+    )
+    channels: int = Field(48, ge=4, description="unet: features at the largest size")
+    multiples: tuple[int, ...] = Field((1, 2, 2), description="unet: features at each size, as multiples of channels")
+    blocks: int = Field(1, ge=1, description="unet: residual blocks at each size")
+    attention: int = Field(8, ge=0, description="unet: sizes whose longer side is at most this have self-attention")
+    patch: int = Field(0, ge=0, description="grids are read in squares of this side; 0 chooses 1 up to 16 cells, else 2")
+    width: int = Field(256, ge=8, description="mlp and dit: features, for dit a multiple of 32")
+    depth: int = Field(4, ge=1, description="mlp and dit: blocks")
+    dropout: float = Field(0.0, ge=0, lt=1, description="unet: share of features set to zero in training")
+    unlabelled: float = Field(
+        0.1, ge=0, lt=1, description="share of training items whose label is not told, so that samples can be guided"
+    )
+    modes: int = Field(16, ge=1, description="rows: bumps of the law by which a number is made Gaussian; 1 only scales it")
+    terms: int = Field(32, ge=1, description="levels of noise that log_prob looks at for each item; more is steadier")
+    precision: Precision = Field(
+        "auto", description="of matrix products in training; auto is bfloat16 where the processor multiplies it natively"
+    )
+
+
+class DiffusionSampling(AnySettings):
+    """How a diffusion model draws."""
+
+    solver: Literal["dpm++", "ddim", "ddpm", "heun", "euler"] = Field(
+        "dpm++",
+        description="dpm++ (few steps), ddim, ddpm (fresh noise, many steps), heun (two passes a step), euler (flow)",
+    )
+    steps: int = Field(30, ge=1, le=1000, description="steps from noise to item; fewer are quicker and coarser")
+    guidance: float = Field(
+        1.0, ge=0, description="how strongly a label is followed: 1 as learned, above more typical and less varied, 0 not"
+    )
+    temperature: float = Field(1.0, ge=0, description="scale of the first noise; below 1 more typical and less varied")
+    resample: int = Field(4, ge=1, description="fill: how often each step is made, so that both parts come to agree")
+
+
+class Diffusion(Model):
+    """A network that takes noise away, and the steps from noise to items.
+
+    ``log_prob`` estimates a lower bound in nats of the form's own tensors: the variational bound of the chain of a thousand
+    levels (Ho et al. 2020), whose sum over levels is sampled at ``terms`` of them.
+
+    >>> model = Diffusion(DiffusionSettings(width=16, depth=1), Grid(1, 2, 2, levels=2))
+    >>> model.sample(3, DiffusionSampling(steps=5), ItemNoise(seed=0, size=3)).shape
+    torch.Size([3, 1, 2, 2])
+    """
+
+    Settings = DiffusionSettings
+    Sampling = DiffusionSampling
+    consumes = frozenset({Grid, Row})
+    conditions = frozenset({Label})
+    likelihood: ClassVar[Likelihood] = "bound"
+    validation_unit: ClassVar[str] = "squared error of what the network tells"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "tiny": {
+            "channels": 16,
+            "multiples": (1, 2),
+            "width": 64,
+            "depth": 2,
+            "modes": 4,
+            "terms": 64,
+            "patch": 1,
+            "precision": "float32",
+        },
+        "small": {"channels": 32, "width": 128, "depth": 3},
+        "fashion": {"channels": 64, "multiples": (1, 2), "patch": 2},
+        "edm": {"process": "edm"},
+        "flow-matching": {"process": "flow"},
+        "dit": {"network": "dit", "width": 192, "depth": 6, "patch": 2},
+        "ddpm": {"schedule": "linear", "prediction": "noise", "multiples": (1, 2, 2, 2), "channels": 128, "blocks": 2},
+    }
+    training_defaults: ClassVar[dict[str, Any]] = {
+        "batch": 64,
+        "rate": 1e-3,
+        "schedule": "cosine",
+        "warmup": 100,
+        "weight_decay": 0.0,
+        "beta2": 0.99,
+        "clip": 1.0,
+        "average": 0.998,
+        "final": 0.05,
+    }
+    paper = "Ho, Jain & Abbeel 2020, Denoising Diffusion Probabilistic Models, arXiv:2006.11239"
+
+    settings: DiffusionSettings
+    middle: Tensor
+    spread: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, settings: DiffusionSettings, form: Form, condition: Form | None = None) -> None:
+        super().__init__(settings, form, condition)
+        self.labels = Labels(condition)
+        self.rows = NormalRows(form, settings.modes) if isinstance(form, Row) else None
+        self.process: Schedule
+        if settings.process == "ddpm":
+            self.process = Discrete(settings.schedule)
+        else:
+            self.process = Exploding() if settings.process == "edm" else Straight()
+        self.shape: tuple[int, ...]
+        if isinstance(form, Grid):
+            self.shape = (grids.channels(form), form.height, form.width)
+        else:
+            assert self.rows is not None
+            self.shape = (self.rows.width,)
+        self.network = self._network(form)
+        # what the data are like, taken from them before training: mean of each cell, common deviation, range
+        self.register_buffer("middle", torch.zeros(self.shape))
+        self.register_buffer("spread", torch.tensor(0.5 if isinstance(form, Grid) else 1.0))
+        bounded = isinstance(form, Grid) and form.levels is not None
+        edge = torch.full(self.shape if isinstance(form, Row) else (), 1.0 if bounded else math.inf)
+        self.register_buffer("low", -edge)
+        self.register_buffer("high", edge)
+
+    def _network(self, form: Form) -> nn.Module:
+        s, classes = self.settings, self.labels.width
+        kind = s.network
+        if isinstance(form, Row):
+            if kind not in ("auto", "mlp"):
+                raise UsageError(f"network = {kind} for rows", "a network for rows", "Use network = auto")
+            return ResidualMLP(self.shape, s.width, s.depth, classes=classes)
+        assert isinstance(form, Grid)
+        if kind == "auto":
+            kind = "unet" if min(form.height, form.width) >= 8 else "mlp"
+        patch = s.patch or (1 if max(form.height, form.width) <= 16 else 2)
+        if kind == "unet":
+            halved = 2 ** (len(s.multiples) - 1)
+            if not s.multiples or max(form.height, form.width) < patch * halved:
+                raise FormError(
+                    f"a grid of {form.height} × {form.width}",
+                    f"at least {patch * halved} cells a side for {len(s.multiples)} sizes of patches of {patch}",
+                    "Set network = mlp, or fewer multiples",
+                )
+            return UNet(
+                *self.shape,
+                s.channels,
+                s.multiples,
+                blocks=s.blocks,
+                attention=s.attention,
+                dropout=s.dropout,
+                classes=classes,
+                patch=patch,
+            )
+        if kind == "dit":
+            if s.width % 32:
+                raise UsageError(f"width = {s.width} for a dit", "a multiple of 32", "Set width = 192, for example")
+            return DiT(*self.shape, patch=patch, features=s.width, depth=s.depth, heads=s.width // 32, classes=classes)
+        return ResidualMLP(self.shape, s.width, s.depth, classes=classes)
+
+    def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Fit what is counted, not learned by gradient: rows' encoding, labels' shares, middle and spread of the data."""
+        self.labels.fit(batches)
+        if self.rows is not None:
+            self.rows.rows.fit(batches)
+        parts, seen = [], 0
+        for batch in batches():
+            parts.append(self.read(batch.x))
+            seen += len(batch)
+            if seen >= FITTED:
+                break
+        y = torch.cat(parts)
+        self.middle.copy_(y.mean(dim=0))
+        self.spread.copy_((y - self.middle).square().mean().sqrt().clamp(min=1e-3))
+        if not (isinstance(self.form, Grid) and self.form.levels is not None):
+            self.low.copy_(y.amin(dim=0) if self.rows is not None else y.min())
+            self.high.copy_(y.amax(dim=0) if self.rows is not None else y.max())
+
+    # ---- what the network sees and tells -----------------------------------------------------------------------------
+
+    def read(self, x: Tensor) -> Tensor:
+        """The form's tensor as noise is added to it, ``[batch, *shape]``: levels in [-1, 1], symbols one-hot, rows coded."""
+        if self.rows is not None:
+            return self.rows.encode(x)
+        assert isinstance(self.form, Grid)
+        y = grids.read(self.form, x)
+        return y if self.form.ordered or self.form.levels is None else 2 * y - 1
+
+    def write(self, y: Tensor) -> Tensor:
+        """What `read` gave, or something near it, in the form's tensor."""
+        if self.rows is not None:
+            return self.rows.decode(y)
+        assert isinstance(self.form, Grid)
+        return grids.write(self.form, y)
+
+    def target(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """``(a, b)`` such that the network is to tell ``a x + b noise`` at this level."""
+        none = torch.zeros_like(alpha)
+        if self.settings.process == "flow":
+            return none - 1, none + 1  # the velocity from the item to noise
+        if self.settings.process == "edm":  # what makes input and target of unit variance, whatever the level
+            d = self.spread.to(alpha)
+            both = (sigma.square() + d.square()).sqrt()
+            return sigma / (d * both), -d / both
+        if self.settings.prediction == "v":
+            return -sigma, alpha
+        return (none + 1, none) if self.settings.prediction == "x" else (none, none + 1)
+
+    def tell(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        """What the network tells of noisy ``x [batch, *shape]`` at times ``t [batch]``; ``labels`` one-hot."""
+        scale, level = torch.ones_like(t, dtype=torch.float32), t
+        if self.settings.process == "edm":
+            d = self.spread.to(t)
+            scale, level = (t.square() + d.square()).rsqrt().float(), 250 * t.log()
+        elif self.settings.process == "flow":
+            level = 1000 * t
+        told: Tensor = self.network(_over(scale, x) * x, level.float(), labels)
+        return told
+
+    def clean(self, x: Tensor, t: float, labels: Tensor, guidance: float = 1.0) -> Tensor:
+        """The clean item that the network sees in ``x`` at one time, within the range of the data."""
+        times = torch.full((len(x),), t, dtype=torch.float64, device=x.device)
+        if guidance == 1:
+            told = self.tell(x, times, labels)
+        else:  # once with its label and once without
+            two = torch.cat([labels, torch.zeros_like(labels)])
+            with_it, without = self.tell(torch.cat([x, x]), torch.cat([times, times]), two).chunk(2)
+            told = without + guidance * (with_it - without)
+        return self._guess(x, told, times)
+
+    def _guess(self, x: Tensor, told: Tensor, times: Tensor) -> Tensor:
+        alpha, sigma = self.process.level(times)
+        a, b = self.target(alpha, sigma)
+        whole = a * sigma - b * alpha
+        guess = _over(sigma / whole, x) * told - _over(b / whole, x) * x
+        return guess.clamp(self.low, self.high)
+
+    # ---- learning ----------------------------------------------------------------------------------------------------
+
+    def groups(self) -> dict[str, list[dict[str, Any]]]:
+        """One optimiser."""
+        return {"model": [{"params": list(self.parameters())}]}
+
+    def phases(self) -> list[Phase]:
+        """A game with one move."""
+        return [Phase("denoising", "model", self.loss)]
+
+    def loss(self, batch: Batch, noise: Noise) -> Losses:
+        """The mean squared error of what the network tells, at a level of noise drawn for each item."""
+        labels = self.labels(batch.condition, len(batch))
+        if self.labels.width and self.settings.unlabelled:
+            told = noise.uniform("unlabelled").to(labels) >= self.settings.unlabelled
+            labels = labels * told[:, None]
+        return self._error(batch, labels, noise)
+
+    @torch.no_grad()
+    def validate(self, batch: Batch, noise: Noise) -> Losses:
+        """The same of held-out items, their labels told; the same noise at every look."""
+        return self._error(batch, self.labels(batch.condition, len(batch)), noise)
+
+    def _error(self, batch: Batch, labels: Tensor, noise: Noise) -> Losses:
+        y = self.read(batch.x)
+        t = self.process.learned(noise.uniform("time").to(y.device))
+        added = noise.normal("noise", self.shape).to(y)
+        alpha, sigma = self.process.level(t)
+        a, b = self.target(alpha, sigma)
+        seen = _over(alpha, y) * y + _over(sigma, y) * added
+        with products(self.settings.precision, y.device):
+            told = self.tell(seen, t, labels).float()
+        error = (told - (_over(a, y) * y + _over(b, y) * added)).square()
+        return Losses(error.mean(), {}, count=len(batch))
+
+    # ---- likelihood --------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def log_prob(self, batch: Batch) -> Tensor:
+        """An estimate of the lower bound in nats ``[batch]``, with noise that follows from the item alone."""
+        raw = batch.x.detach().cpu().contiguous().numpy()
+        items = [int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=7).digest(), "little") for row in raw]
+        return self.bound(batch, 1, ItemNoise(seed=0, size=0, items=items))
+
+    @torch.no_grad()
+    def bound(self, batch: Batch, samples: int, noise: ItemNoise) -> Tensor:
+        """The variational bound ``[batch]``, each of ``samples`` times estimated at ``terms`` levels of the chain.
+
+        ``log p(x) ≥ E log p(x | x_0) - KL(q(x_T | x) ‖ p(x_T)) - Σ_t ½ (SNR(t-1) - SNR(t)) E ‖x - guess(x_t)‖²``.
+        """
+        check(self.form, batch.x)
+        n = len(batch)
+        labels = self.labels(self.labels.required(batch.condition, n), n)
+        size = max(1, AT_ONCE // (self.settings.terms * math.prod(self.shape)))
+        parts = []
+        for start in range(0, n, size):
+            some = slice(start, start + size)
+            here = noise.part(start, start + size)
+            each = [self._bound(batch.x[some], labels[some], here, step) for step in range(samples)]
+            parts.append(torch.stack(each).mean(dim=0))
+        return torch.cat(parts).float()
+
+    def _bound(self, x: Tensor, labels: Tensor, noise: Noise, step: int) -> Tensor:
+        y, n, terms = self.read(x), len(x), self.settings.terms
+        times = self.process.chain().to(y.device)
+        alpha, sigma = self.process.level(times)
+        snr = 2 * (alpha.log() - sigma.log())
+        gaps = snr[:-1] - snr[1:]  # of log-SNR, one for each step of the chain but the first
+        # as many steps as terms, evenly over log-SNR from a place drawn at random
+        u = (noise.uniform("place", (), step).to(times)[:, None] + torch.arange(terms, device=times.device)) / terms
+        place = torch.searchsorted(gaps.cumsum(0), (u * gaps.sum()).clamp(max=float(gaps.sum()) * (1 - 1e-12)))
+        place = place.clamp(max=len(gaps) - 1).flatten() + 1  # [item · term]
+        a, s = alpha[place], sigma[place]
+        added = noise.normal("noise", (terms, *self.shape), step).to(y).flatten(0, 1)
+        clean, told = y.repeat_interleave(terms, dim=0), labels.repeat_interleave(terms, dim=0)
+        seen = _over(a, y) * clean + _over(s, y) * added
+        guess = self._guess(seen, self.tell(seen, times[place], told), times[place])
+        wrong = (_over(a / s, y) * (guess - clean)).double().flatten(1)  # the error as one of noise
+        error = wrong.square().sum(dim=1) - self._control(clean, added, a, s)
+        # a step of the chain costs ½ expm1(gap) of the squared error; steps are drawn in proportion to their gaps
+        gap = gaps[place - 1]
+        cost = 0.5 * (torch.expm1(gap) / gap * error).view(n, terms).mean(dim=1) * gaps.sum()
+        # the most noise: what is left of the item, against noise of the same variance
+        end = alpha[-1].square() + sigma[-1].square()
+        left = sigma[-1].square() / end
+        cost = cost + 0.5 * (alpha[-1].square() / end * y.double().square() + left - 1 - left.log()).flatten(1).sum(dim=1)
+        # the least noise: the item itself, around the guess at it
+        added = noise.normal("written", self.shape, step).to(y)
+        scale = float(sigma[0] / alpha[0])
+        guess = self.clean(float(alpha[0]) * y + float(sigma[0]) * added, float(times[0]), labels)
+        return self._around(guess, scale, x) - cost
+
+    def _control(self, clean: Tensor, added: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The squared error of the best straight-line denoiser minus its mean over noise: mean 0, and most of the chance."""
+        spread = self.spread.double().square()
+        whole = alpha.square() * spread + sigma.square()
+        own = (alpha.square() * spread / whole)[:, None] * added.double().flatten(1)
+        off = (alpha * sigma / whole)[:, None] * (clean - self.middle).double().flatten(1)
+        mean = (alpha.square() * spread / whole).square() * added[0].numel() + off.square().sum(dim=1)
+        return (own - off).square().sum(dim=1) - mean
+
+    def _around(self, guess: Tensor, scale: float, x: Tensor) -> Tensor:
+        if self.rows is not None:
+            return row_around(self.rows, guess, scale, x)
+        assert isinstance(self.form, Grid)
+        return grid_around(self.form, guess, scale, x)
+
+    # ---- the latent space: the noise that a deterministic solver starts from -----------------------------------------
+
+    @property
+    def latents(self) -> dict[str, tuple[int, ...]]:
+        """One space: ``z``, standard Gaussian, in the shape of a coded item."""
+        return {"z": self.shape}
+
+    def prior(self, n: int, noise: Noise) -> Tensor:
+        """``n`` codes ``[n, *shape]``: pure noise."""
+        assert len(noise) == n
+        return noise.normal("z", self.shape).to(self.middle)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        z: Tensor,
+        space: str = "z",
+        options: AnySettings | None = None,
+        noise: Noise | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """The items that a solver makes of noise ``[n, *shape]``; without ``noise`` a deterministic one.
+
+        Without a condition, a model that learned with one takes the label drawn with ``noise``, or the most frequent.
+        """
+        self._only(space)
+        options = options if isinstance(options, DiffusionSampling) else DiffusionSampling.of({})
+        if noise is None and options.solver == "ddpm":
+            options = options.changed(solver="ddim")
+        labels = self.labels(self.labels.chosen(condition, noise, len(z)), len(z))
+        parts, size = [], self._at_once()
+        for start in range(0, len(z), size):
+            part = slice(start, start + size)
+            here = noise.part(start, start + size) if isinstance(noise, ItemNoise) else noise
+            parts.append(self.write(solvers.last(self._steps(z[part], options, here, labels[part]))))
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
+        """The noise ``[batch, *shape]`` from which deterministic steps come back to about ``x`` (DDIM backwards)."""
+        self._only(space)
+        check(self.form, x)
+        labels = self.labels(self.labels.required(condition, len(x)), len(x))
+        times, parts, size = self.process.times(100), [], self._at_once()
+        for start in range(0, len(x), size):
+            known = labels[start : start + size]
+            parts.append(solvers.invert(self._denoiser(known), self.process, times, self.read(x[start : start + size])))
+        return torch.cat(parts) / self._top(times[0])
+
+    def _only(self, space: str) -> None:
+        if space not in self.latents:
+            raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(self.latents)}")
+
+    def _at_once(self) -> int:
+        return max(1, AT_ONCE // max(64, math.prod(self.shape)))
+
+    def _top(self, t: float) -> float:
+        alpha, sigma = self.process.at(t)
+        return math.hypot(alpha, sigma)
+
+    def _denoiser(self, labels: Tensor, guidance: float = 1.0) -> solvers.Denoise:
+        return lambda x, t: self.clean(x, t, labels, guidance)
+
+    def _guided(self, options: DiffusionSampling) -> None:
+        if options.guidance != 1 and not self.labels.width:
+            raise UsageError(
+                f"guidance = {options.guidance:g} of a model that learned without labels",
+                "guidance = 1",
+                "Fit it with --condition label, or leave guidance out",
+            )
+
+    def _steps(self, z: Tensor, options: DiffusionSampling, noise: Noise | None, labels: Tensor) -> solvers.Steps:
+        self._guided(options)
+        times = self.process.times(options.steps)
+        solve = solvers.SOLVERS[options.solver]
+        start = options.temperature * self._top(times[0]) * z
+        return solve(self._denoiser(labels, options.guidance), self.process, times, start, noise)
+
+    # ---- drawing -----------------------------------------------------------------------------------------------------
+
+    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+        """Pure noise, and what the solver makes of it."""
+        return self.decode(self.prior(n, noise), "z", options, noise, condition)
+
+    @torch.no_grad()
+    def fill(self, x: Tensor, mask: Tensor, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
+        """``x`` with everything redrawn where ``mask`` (bool, as ``x``) is False, in agreement with what is given.
+
+        Raises `FormError` for a mask of another size.
+        """
+        assert isinstance(options, DiffusionSampling)
+        assert isinstance(noise, ItemNoise)
+        check(self.form, x)
+        if mask.shape != x.shape or mask.dtype != torch.bool:
+            raise FormError(
+                f"a mask of {mask.dtype} {list(mask.shape)}", f"bool {list(x.shape)}, as the items", "Make one value a cell"
+            )
+        self._guided(options)
+        labels = self.labels(self.labels.chosen(condition, noise, len(x)), len(x))
+        times, parts, size = self.process.times(options.steps), [], self._at_once()
+        for start in range(0, len(x), size):
+            part, here = slice(start, start + size), noise.part(start, start + size)
+            given = self._known(mask[part])
+            y = options.temperature * self._top(times[0]) * self.prior(len(here), here)
+            denoise = self._denoiser(labels[part], options.guidance)
+            known = self.read(torch.where(mask[part], x[part], torch.zeros_like(x[part])))
+            steps = solvers.repaint(denoise, self.process, times, y, here, known, given, options.resample)
+            parts.append(self.write(solvers.last(steps)))
+        return torch.where(mask, x, torch.cat(parts))
+
+    def _known(self, mask: Tensor) -> Tensor:
+        """Which coded numbers follow from given cells, ``[batch, *shape]``."""
+        if self.rows is not None:
+            return self.rows.known(mask)
+        return mask if mask.shape[1] == self.shape[0] else mask.repeat_interleave(self.shape[0] // mask.shape[1], dim=1)
+
+    @torch.no_grad()
+    def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
+        """The noise, then after each step what there is and what the network takes it for."""
+        assert isinstance(options, DiffusionSampling)
+        label = self.labels.chosen(condition, noise, 1)
+        if label is not None and isinstance(self.condition, Label):
+            yield Step("label", note=f"The class is {self.condition.classes[int(label)]!r}.", data={"label": label})
+        z = self.prior(1, noise)
+        yield Step("noise", self.write(z), "Pure noise: a standard Gaussian in every cell, knowing nothing of the data.")
+        times = self.process.times(options.steps)
+        for step, (x, guess) in enumerate(self._steps(z, options, noise, self.labels(label, 1))):
+            alpha, sigma = self.process.at(times[step + 1])
+            ratio = sigma / max(alpha, 1e-9)
+            note = f"{ratio:.3g} parts of noise to one of the item, after step {step + 1} of {len(times) - 1}."
+            yield Step(f"step {step + 1}", self.write(x), note, {"guess": guess})
+
+
+def _over(values: Tensor, x: Tensor) -> Tensor:
+    """A value for each item as a tensor beside ``x``, in its dtype."""
+    return values.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
+
+
+MODEL = Diffusion
