@@ -149,7 +149,7 @@ def measure(gate: bool) -> Outcome:
     goal = {"largest difference": "<= 1e-4", "speed, times diffusers'": ">= 1.0"}
     numbers = sum(p.numel() for p in model.network.parameters())
     notes = [
-        f"{numbers:,} weights matched one by one with diffusers {diffusers.__version__}'s UNet2DModel; {n} pictures, batch {n}; "
-        f"{PAIRS} pairs of alternating runs; standard deviation of the pictures {float(made['ours'].std()):.2f}."
+        f"{numbers:,} weights matched one by one with the UNet2DModel of diffusers {diffusers.__version__}; {n} pictures at "
+        f"once; {PAIRS} pairs of alternating runs; standard deviation of the pictures {float(made['ours'].std()):.2f}."
     ]
     return Outcome(measured, goal, apart <= 1e-4 and speed["ratio"] >= 1.0, notes)

@@ -1,7 +1,7 @@
 """Fashion-MNIST: a diffusion model beside the GAN after the same training time, by C-FID at 5, 10, 20 and 50 steps.
 
-Both families learn from the 28 × 28 pictures with their default settings (the GAN) and the preset `fashion` (diffusion), seed
-0, each for the same seconds, no looks at held-out data. C-FID is the Fréchet distance of features of the small hashed
+Both families learn from the 28 × 28 pictures, the GAN with its default settings, diffusion with the preset `fashion`; seed
+0, the same seconds each, no looks at held-out data. C-FID is the Fréchet distance of features of the small hashed
 classifier, against the test pictures; beside it stands what as many training pictures show (the floor). The same 50-step
 samples are measured by kernel distance. Seconds to draw are the whole drawing's.
 Ten minutes each, 10,000 samples; reported, with the goal that 50 steps are better than the GAN. The gate trains 110 seconds
@@ -81,7 +81,7 @@ def measure(gate: bool) -> Outcome:
     goal = {f"diffusion, {STEPS[-1]} steps, C-FID": "below the GAN's"}
     better = measured[f"diffusion, {STEPS[-1]} steps, C-FID"] < measured["GAN, C-FID"]
     notes = [
-        f"{seconds} seconds of training each ({gan_steps:,} and {steps:,} steps of {GAN.training_defaults['batch']} pictures), "
+        f"{seconds} seconds of training each ({gan_steps:,} and {steps:,} steps of 64 pictures), "
         f"{count:,} samples against {len(held):,} test pictures; solver dpm++; features {network()[1]}."
     ]
     return Outcome(measured, goal, better, notes)

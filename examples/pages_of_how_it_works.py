@@ -23,6 +23,7 @@ RUNS = {
     "mixture": "digits",
     "vae": "digits",
     "gan": "digits",
+    "diffusion": "digits",
     "gp": "mauna-loa-co2",
     "gpt": "python-manual",
     "transformer": "multi30k",

@@ -83,11 +83,17 @@ class NormalRows(nn.Module):
         return e.without_missing(x)
 
     def known(self, mask: Tensor) -> Tensor:
-        """Which parts of a code follow from the columns that are given: bool ``[batch, column] → [batch, width]``."""
+        """Which parts of a code follow from the columns that are given: bool ``[batch, column] → [batch, width]``.
+
+        A given value is not missing, whether its flag is given or not.
+        """
         e = self.rows
         parts = [mask[:, e.numbers]]
         parts += [mask[:, p : p + 1].expand(-1, levels) for p, levels in zip(e.categories, e.levels, strict=True)]
-        return torch.cat([*parts, mask[:, e.missing]], dim=1)
+        flags = mask[:, e.missing]
+        for place, flag in enumerate(e.missing):
+            flags[:, place] |= (mask & (e.flags == flag)).any(dim=1)
+        return torch.cat([*parts, flags], dim=1)
 
     # ---- what a density over codes needs to be one over rows ---------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """How probable an item is around a guess at it that is known to be about right: the last step of a diffusion.
 
-A guess ``[batch, …]`` is a clean picture or a coded row as a network sees it; its numbers are off by about ``scale``. Numbers
-then have a normal density, levels the normal mass of their interval, and symbols, which are one-hot with -1 and 1, the
-probability that theirs is the one seen among all symbols (Kingma et al. 2021, arXiv 2107.00630).
+A guess ``[batch, …]`` is a clean picture or a coded row as a network sees it; its numbers are off by about ``scale``. So
+numbers have a normal density, levels the normal mass of their interval, and symbols, which are one-hot with -1 and 1,
+the probability that theirs is the one seen among all symbols (Kingma et al. 2021, arXiv 2107.00630).
 """
 
 import math

@@ -14,7 +14,6 @@ Lipman et al. 2023 (2210.02747) and Liu et al. 2023 (2209.03003, flow matching);
 Salimans 2022 (2207.12598, guidance); Lugmayr et al. 2022 (2201.09865, filling).
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal
@@ -33,8 +32,9 @@ from pieria.layers.precision import Precision, products
 from pieria.layers.residual_mlp import ResidualMLP
 from pieria.layers.unet import UNet
 from pieria.losses.around import grid_around, row_around
+from pieria.losses.chain import cost_of_chain
 from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
-from pieria.noise import ItemNoise, Noise
+from pieria.noise import ItemNoise, Noise, by_content
 from pieria.sampling import solvers
 from pieria.sampling.noise_schedules import Discrete, Exploding, Schedule, Straight
 from pieria.settings import Field
@@ -320,9 +320,7 @@ class Diffusion(Model):
     @torch.no_grad()
     def log_prob(self, batch: Batch) -> Tensor:
         """An estimate of the lower bound in nats ``[batch]``, with noise that follows from the item alone."""
-        raw = batch.x.detach().cpu().contiguous().numpy()
-        items = [int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=7).digest(), "little") for row in raw]
-        return self.bound(batch, 1, ItemNoise(seed=0, size=0, items=items))
+        return self.bound(batch, 1, by_content(batch.x))
 
     @torch.no_grad()
     def bound(self, batch: Batch, samples: int, noise: ItemNoise) -> Tensor:
@@ -333,53 +331,27 @@ class Diffusion(Model):
         check(self.form, batch.x)
         n = len(batch)
         labels = self.labels(self.labels.required(batch.condition, n), n)
-        size = max(1, AT_ONCE // (self.settings.terms * math.prod(self.shape)))
-        parts = []
-        for start in range(0, n, size):
-            some = slice(start, start + size)
-            here = noise.part(start, start + size)
-            each = [self._bound(batch.x[some], labels[some], here, step) for step in range(samples)]
-            parts.append(torch.stack(each).mean(dim=0))
-        return torch.cat(parts).float()
+        found = []
+        for part in self._parts(n, self.settings.terms):
+            here = noise.part(part.start, part.stop)
+            each = [self._bound(batch.x[part], labels[part], here, step) for step in range(samples)]
+            found.append(torch.stack(each).mean(dim=0))
+        return torch.cat(found).float()
 
     def _bound(self, x: Tensor, labels: Tensor, noise: Noise, step: int) -> Tensor:
-        y, n, terms = self.read(x), len(x), self.settings.terms
+        y, terms = self.read(x), self.settings.terms
         times = self.process.chain().to(y.device)
         alpha, sigma = self.process.level(times)
-        snr = 2 * (alpha.log() - sigma.log())
-        gaps = snr[:-1] - snr[1:]  # of log-SNR, one for each step of the chain but the first
-        # as many steps as terms, evenly over log-SNR from a place drawn at random
-        u = (noise.uniform("place", (), step).to(times)[:, None] + torch.arange(terms, device=times.device)) / terms
-        place = torch.searchsorted(gaps.cumsum(0), (u * gaps.sum()).clamp(max=float(gaps.sum()) * (1 - 1e-12)))
-        place = place.clamp(max=len(gaps) - 1).flatten() + 1  # [item · term]
-        a, s = alpha[place], sigma[place]
-        added = noise.normal("noise", (terms, *self.shape), step).to(y).flatten(0, 1)
-        clean, told = y.repeat_interleave(terms, dim=0), labels.repeat_interleave(terms, dim=0)
-        seen = _over(a, y) * clean + _over(s, y) * added
-        guess = self._guess(seen, self.tell(seen, times[place], told), times[place])
-        wrong = (_over(a / s, y) * (guess - clean)).double().flatten(1)  # the error as one of noise
-        error = wrong.square().sum(dim=1) - self._control(clean, added, a, s)
-        # a step of the chain costs ½ expm1(gap) of the squared error; steps are drawn in proportion to their gaps
-        gap = gaps[place - 1]
-        cost = 0.5 * (torch.expm1(gap) / gap * error).view(n, terms).mean(dim=1) * gaps.sum()
-        # the most noise: what is left of the item, against noise of the same variance
-        end = alpha[-1].square() + sigma[-1].square()
-        left = sigma[-1].square() / end
-        cost = cost + 0.5 * (alpha[-1].square() / end * y.double().square() + left - 1 - left.log()).flatten(1).sum(dim=1)
-        # the least noise: the item itself, around the guess at it
-        added = noise.normal("written", self.shape, step).to(y)
-        scale = float(sigma[0] / alpha[0])
-        guess = self.clean(float(alpha[0]) * y + float(sigma[0]) * added, float(times[0]), labels)
-        return self._around(guess, scale, x) - cost
+        told = labels.repeat_interleave(terms, dim=0)
 
-    def _control(self, clean: Tensor, added: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """The squared error of the best straight-line denoiser minus its mean over noise: mean 0, and most of the chance."""
-        spread = self.spread.double().square()
-        whole = alpha.square() * spread + sigma.square()
-        own = (alpha.square() * spread / whole)[:, None] * added.double().flatten(1)
-        off = (alpha * sigma / whole)[:, None] * (clean - self.middle).double().flatten(1)
-        mean = (alpha.square() * spread / whole).square() * added[0].numel() + off.square().sum(dim=1)
-        return (own - off).square().sum(dim=1) - mean
+        def guess(seen: Tensor, place: Tensor) -> Tensor:
+            return self._guess(seen, self.tell(seen, times[place], told), times[place])
+
+        cost = cost_of_chain(y, guess, alpha, sigma, noise, terms, step, self.middle, float(self.spread))
+        # the least noise: the item itself, around the guess at it
+        a, s = float(alpha[0]), float(sigma[0])
+        seen = a * y + s * noise.normal("written", self.shape, step).to(y)
+        return self._around(self.clean(seen, float(times[0]), labels), s / a, x) - cost
 
     def _around(self, guess: Tensor, scale: float, x: Tensor) -> Tensor:
         if self.rows is not None:
@@ -417,12 +389,11 @@ class Diffusion(Model):
         if noise is None and options.solver == "ddpm":
             options = options.changed(solver="ddim")
         labels = self.labels(self.labels.chosen(condition, noise, len(z)), len(z))
-        parts, size = [], self._at_once()
-        for start in range(0, len(z), size):
-            part = slice(start, start + size)
-            here = noise.part(start, start + size) if isinstance(noise, ItemNoise) else noise
-            parts.append(self.write(solvers.last(self._steps(z[part], options, here, labels[part]))))
-        return torch.cat(parts)
+        made = []
+        for part in self._parts(len(z)):
+            here = noise.part(part.start, part.stop) if isinstance(noise, ItemNoise) else noise
+            made.append(self.write(solvers.last(self._steps(z[part], options, here, labels[part]))))
+        return torch.cat(made)
 
     @torch.no_grad()
     def encode(self, x: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
@@ -430,18 +401,18 @@ class Diffusion(Model):
         self._only(space)
         check(self.form, x)
         labels = self.labels(self.labels.required(condition, len(x)), len(x))
-        times, parts, size = self.process.times(100), [], self._at_once()
-        for start in range(0, len(x), size):
-            known = labels[start : start + size]
-            parts.append(solvers.invert(self._denoiser(known), self.process, times, self.read(x[start : start + size])))
-        return torch.cat(parts) / self._top(times[0])
+        times, y = self.process.times(100), self.read(x)
+        codes = [solvers.invert(self._denoiser(labels[part]), self.process, times, y[part]) for part in self._parts(len(x))]
+        return torch.cat(codes) / self._top(times[0])
 
     def _only(self, space: str) -> None:
         if space not in self.latents:
             raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(self.latents)}")
 
-    def _at_once(self) -> int:
-        return max(1, AT_ONCE // max(64, math.prod(self.shape)))
+    def _parts(self, n: int, copies: int = 1) -> list[slice]:
+        """Items that are passed through the network together, each as many times as there are copies of it."""
+        size = max(1, AT_ONCE // (copies * max(64, math.prod(self.shape))))
+        return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
     def _top(self, t: float) -> float:
         alpha, sigma = self.process.at(t)
@@ -486,16 +457,14 @@ class Diffusion(Model):
             )
         self._guided(options)
         labels = self.labels(self.labels.chosen(condition, noise, len(x)), len(x))
-        times, parts, size = self.process.times(options.steps), [], self._at_once()
-        for start in range(0, len(x), size):
-            part, here = slice(start, start + size), noise.part(start, start + size)
-            given = self._known(mask[part])
+        times, made = self.process.times(options.steps), []
+        known, given = self.read(torch.where(mask, x, torch.zeros_like(x))), self._known(mask)
+        for part in self._parts(len(x)):
+            here, denoise = noise.part(part.start, part.stop), self._denoiser(labels[part], options.guidance)
             y = options.temperature * self._top(times[0]) * self.prior(len(here), here)
-            denoise = self._denoiser(labels[part], options.guidance)
-            known = self.read(torch.where(mask[part], x[part], torch.zeros_like(x[part])))
-            steps = solvers.repaint(denoise, self.process, times, y, here, known, given, options.resample)
-            parts.append(self.write(solvers.last(steps)))
-        return torch.where(mask, x, torch.cat(parts))
+            steps = solvers.repaint(denoise, self.process, times, y, here, known[part], given[part], options.resample)
+            made.append(self.write(solvers.last(steps)))
+        return torch.where(mask, x, torch.cat(made))
 
     def _known(self, mask: Tensor) -> Tensor:
         """Which coded numbers follow from given cells, ``[batch, *shape]``."""

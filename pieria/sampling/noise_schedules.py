@@ -2,8 +2,8 @@
 
 Three ways to go from data to noise: a chain of a thousand small steps that keeps the variance (Ho et al. 2020, arXiv
 2006.11239; cosine: Nichol & Dhariwal 2021, 2102.09672), noise added to data that stay as they are (Karras et al. 2022,
-2206.00364), and a straight line from data to noise (Lipman et al. 2023, 2210.02747; Liu et al. 2023, 2209.03003). All that
-a solver or a likelihood needs of them is alpha and sigma; ``log-SNR = 2 log(alpha / sigma)`` is the scale on which they agree.
+2206.00364), and a straight line from data to noise (Lipman et al. 2023, 2210.02747; Liu et al. 2023, 2209.03003). All
+that a solver or a likelihood needs of them is alpha and sigma; they agree on the scale of log-SNR, ``2 log(alpha / sigma)``.
 """
 
 import math

@@ -32,11 +32,8 @@ QUICK = DiffusionSampling(steps=4)
 
 def tiny(form, condition=None, **settings):
     torch.manual_seed(0)
-    return Diffusion(
-        DiffusionSettings.of({**Diffusion.presets["tiny"], "channels": 8, "width": 32, "terms": 8, **settings}),
-        form,
-        condition,
-    ).eval()
+    small = {**Diffusion.presets["tiny"], "channels": 8, "width": 32, "terms": 8}
+    return Diffusion(DiffusionSettings.of({**small, **settings}), form, condition).eval()
 
 
 def some(form, n=16):
@@ -89,8 +86,10 @@ def test_every_form_is_drawn_scored_filled_saved_and_explained(form, process, tm
     assert model.encode(x, condition=labels).shape == (16, *model.latents["z"])
 
 
-@pytest.mark.parametrize("settings", [{"prediction": p, "schedule": s} for p in ("v", "noise", "x") for s in ("cosine", "linear")]
-                         + [{"process": "edm"}, {"process": "flow"}])  # fmt: skip
+PREDICTIONS = [{"prediction": p, "schedule": s} for p in ("v", "noise", "x") for s in ("cosine", "linear")]
+
+
+@pytest.mark.parametrize("settings", [*PREDICTIONS, {"process": "edm"}, {"process": "flow"}])
 def test_what_is_told_is_turned_into_the_clean_item(settings):
     model = tiny(POINTS, **settings)
     t = model.process.chain()[[0, 300, 700, 990]]
@@ -102,7 +101,7 @@ def test_what_is_told_is_turned_into_the_clean_item(settings):
     torch.testing.assert_close(model._guess(seen, told, t), x, atol=0.05, rtol=0.05)
 
 
-@pytest.mark.parametrize("settings", [{}, {"prediction": "noise", "schedule": "linear"}, {"prediction": "x"}, {"process": "edm"}, {"process": "flow"}])  # fmt: skip
+@pytest.mark.parametrize("settings", [{}, PREDICTIONS[3], PREDICTIONS[4], {"process": "edm"}, {"process": "flow"}])
 def test_it_learns_two_clusters(settings):
     generator = torch.Generator().manual_seed(0)
     side = torch.randint(2, (2000, 1), generator=generator) * 4.0 - 2

@@ -5,7 +5,7 @@ import torch
 
 from pieria.noise import ItemNoise
 from pieria.sampling.noise_schedules import Discrete, Exploding, Straight
-from pieria.sampling.solvers import SOLVERS, dpm_solver, invert, repaint
+from pieria.sampling.solvers import SOLVERS, dpm_solver, invert, last, repaint
 
 SCHEDULES = {"cosine": Discrete("cosine"), "linear": Discrete("linear"), "edm": Exploding(), "flow": Straight()}
 MIDDLE, VARIANCE = 0.7, 0.09  # of the data: the best guess and the solution of the equation are known
@@ -26,9 +26,7 @@ def begin(schedule, times, z):
 
 def solved(schedule, solver, steps, z, noise=None):
     times = schedule.times(steps)
-    for x, _ in SOLVERS[solver](gaussian(schedule), schedule, times, begin(schedule, times, z), noise):
-        pass
-    return x
+    return last(SOLVERS[solver](gaussian(schedule), schedule, times, begin(schedule, times, z), noise))
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -96,8 +94,7 @@ def test_items_go_back_to_their_noise(name):
     times = schedule.times(200)
     x = MIDDLE + 0.3 * torch.linspace(-1.5, 1.5, 7, dtype=torch.float64)[:, None]
     z = invert(gaussian(schedule), schedule, times, x)
-    for back, _ in dpm_solver(gaussian(schedule), schedule, times, z):
-        pass
+    back = last(dpm_solver(gaussian(schedule), schedule, times, z))
     torch.testing.assert_close(back, x, atol=0.05, rtol=0)
 
 
@@ -115,8 +112,8 @@ def test_what_is_filled_in_agrees_with_what_is_known():
     noise = ItemNoise(3, n)
     known, mask = torch.tensor([1.5, 0.0]).expand(n, 2), torch.tensor([True, False]).expand(n, 2)
     for rounds in (1, 8):
-        for x, _ in repaint(denoise, schedule, schedule.times(40), noise.normal("z", (2,)), noise, known, mask, rounds):
-            pass
+        z, times = noise.normal("z", (2,)), schedule.times(40)
+        x = last(repaint(denoise, schedule, times, z, noise, known, mask, rounds))
         assert torch.equal(x[:, 0], known[:, 0])
         means[rounds] = float(x[:, 1].mean())
     assert means[8] == pytest.approx(0.9 * 1.5, abs=0.08)

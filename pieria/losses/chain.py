@@ -1,0 +1,61 @@
+"""What it costs to describe an item by a chain of ever less noise: all of a diffusion's variational bound but its end.
+
+``KL(q(x_T | x) ‖ p(x_T)) + Σ_t ½ (SNR(t-1) - SNR(t)) E ‖x - guess(x_t)‖²`` for ``x_t = alpha_t x + sigma_t noise``
+(Ho et al. 2020, arXiv 2006.11239; in this form Kingma et al. 2021, arXiv 2107.00630).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pieria.noise import Noise
+
+Guess = Callable[[Tensor, Tensor], Tensor]  # noisy items [batch · term, …] and their places in the chain, to clean ones
+
+
+def cost_of_chain(
+    y: Tensor,
+    guess: Guess,
+    alpha: Tensor,
+    sigma: Tensor,
+    noise: Noise,
+    terms: int,
+    step: int = 0,
+    middle: Tensor | float = 0.0,
+    spread: float = 1.0,
+) -> Tensor:
+    """An unbiased estimate of the cost of items ``y [batch, …]`` in nats, float64 ``[batch]``, by ``terms`` guesses each.
+
+    ``alpha`` and ``sigma`` are the levels of the chain, float64 ``[level]``, the least noise first. ``middle`` and
+    ``spread`` are about the mean of the data and their deviation: the straight-line denoiser of such a Gaussian, whose
+    error is known, takes most of the chance out of the estimate, and none of the truth.
+    """
+    snr = 2 * (alpha.log() - sigma.log())
+    gaps = snr[:-1] - snr[1:]  # of log-SNR, one for each level but the first
+    # as many levels as terms, evenly over log-SNR from a place drawn at random
+    u = (noise.uniform("place", (), step).to(gaps)[:, None] + torch.arange(terms, device=gaps.device)) / terms
+    place = torch.searchsorted(gaps.cumsum(0), u.flatten() * gaps.sum()).clamp(max=len(gaps) - 1) + 1  # [batch · term]
+    a, s, gap = alpha[place], sigma[place], gaps[place - 1]
+    added = noise.normal("noise", (terms, *y.shape[1:]), step).to(y).flatten(0, 1)
+    clean = y.repeat_interleave(terms, dim=0)
+    beside = (-1, *[1] * (y.dim() - 1))
+    wrong = guess(a.view(beside).to(y) * clean + s.view(beside).to(y) * added, place) - clean
+    wrong = (a / s)[:, None] * wrong.double().flatten(1)  # the error as one of noise
+    error = wrong.square().sum(dim=1) - _chance((clean - middle).flatten(1), added.flatten(1), a, s, spread)
+    # a level costs ½ expm1(gap) of the squared error; levels were drawn in proportion to their gaps
+    cost = 0.5 * gaps.sum() * (torch.expm1(gap) / gap * error).view(len(y), terms).mean(dim=1)
+    # what is left of the item under the most noise, against noise of the same variance
+    whole = alpha[-1].square() + sigma[-1].square()
+    left = sigma[-1].square() / whole
+    ends = alpha[-1].square() / whole * y.double().square() + left - 1 - left.log()
+    return cost + 0.5 * ends.flatten(1).sum(dim=1)
+
+
+def _chance(off: Tensor, added: Tensor, alpha: Tensor, sigma: Tensor, spread: float) -> Tensor:
+    """The squared error of the straight-line denoiser minus its mean over noise, ``[row]``: 0 in the mean."""
+    off, added, variance = off.double(), added.double(), spread**2
+    whole = alpha.square() * variance + sigma.square()
+    by_noise, by_item = (alpha.square() * variance / whole)[:, None], (alpha * sigma / whole)[:, None]
+    mean = by_noise[:, 0].square() * added.shape[1] + (by_item * off).square().sum(dim=1)
+    return (by_noise * added - by_item * off).square().sum(dim=1) - mean
