@@ -17,11 +17,15 @@ from pieria.forms import Grid
 from pieria.losses.observation import HALF_LOG_TAU, log_difference, log_normal
 
 
-def grid_around(form: Grid, guess: Tensor, scale: float, x: Tensor) -> Tensor:
-    """Nats ``[batch]`` of grids ``x`` in the form's tensor, given guesses ``[batch, channel, height, width]``."""
+def grid_around(form: Grid, guess: Tensor, scale: float, x: Tensor, added: Tensor) -> Tensor:
+    """Nats ``[batch]`` of grids ``x`` in the form's tensor, given guesses ``[batch, channel, height, width]``.
+
+    ``added`` is the standard noise that the guess was made from, in its shape. By about so much a guess at continuous cells
+    is off; its square less 1, which is 0 in the mean, takes the chance out of their density.
+    """
     guess, levels = guess.double(), form.levels
     if levels is None:
-        cell = -0.5 * ((x - guess) / scale).square() - math.log(scale) - HALF_LOG_TAU
+        cell = 0.5 * (added.square() - 1 - ((x - guess) / scale).square()) - math.log(scale) - HALF_LOG_TAU
     elif form.ordered:
         centre, half = 2 * x.double() / max(1, levels - 1) - 1, 1 / max(1, levels - 1)
         upper, lower = (centre + half - guess) / scale, (centre - half - guess) / scale
@@ -44,18 +48,20 @@ class Coded(Protocol):
     steps: Tensor
 
 
-def row_around(rows: Coded, guess: Tensor, scale: float, x: Tensor) -> Tensor:
+def row_around(rows: Coded, guess: Tensor, scale: float, x: Tensor, added: Tensor) -> Tensor:
     """Nats ``[batch]`` of rows ``[batch, column]``, given guesses at their codes ``[batch, width]``.
 
     Densities are in the form's units, and an integer has that of its rounding interval. What is said to be missing does
-    not count.
+    not count. ``added`` is the standard noise that the guess was made from (see `grid_around`).
     """
     numbers, categories, flags = rows.split(guess.double())
+    noise, _, _ = rows.split(added.double())
     where, of_categories, of_flags = rows.places
     present, values = rows.present(x), x[:, where].double()
     u = rows.normal(values)
     # the density of u, and how much the numbers are stretched there: their own density over the standard normal one
-    smooth = -0.5 * ((u - numbers) / scale).square() - math.log(scale) + rows.log_density(values) + 0.5 * u.square()
+    smooth = 0.5 * (noise.square() - 1 - ((u - numbers) / scale).square()) - math.log(scale)
+    smooth = smooth + rows.log_density(values) + 0.5 * u.square()
     if (rows.steps > 0).any():
         step = torch.where(rows.steps > 0, rows.steps, torch.ones_like(rows.steps)).double()
         upper = (rows.normal(values + step / 2) - numbers) / scale

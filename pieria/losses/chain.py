@@ -9,9 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pieria.noise import Noise
-
 Guess = Callable[[Tensor, Tensor], Tensor]  # noisy items [batch · term, …] and their places in the chain, to clean ones
+EVERYWHERE = 0.02  # the share of looks that goes to levels where nothing is expected to be paid
 
 
 def cost_of_chain(
@@ -19,32 +18,33 @@ def cost_of_chain(
     guess: Guess,
     alpha: Tensor,
     sigma: Tensor,
-    noise: Noise,
-    terms: int,
-    step: int = 0,
+    uniform: Tensor,
+    added: Tensor,
     middle: Tensor | float = 0.0,
     spread: float = 1.0,
 ) -> Tensor:
-    """An unbiased estimate of the cost of items ``y [batch, …]`` in nats, float64 ``[batch]``, by ``terms`` guesses each.
+    """An unbiased estimate of the cost of items ``y [batch, …]`` in nats, float64 ``[batch]``, by some guesses at each.
 
-    ``alpha`` and ``sigma`` are the levels of the chain, float64 ``[level]``, the least noise first. ``middle`` and
-    ``spread`` are about the mean of the data and their deviation: the straight-line denoiser of such a Gaussian, whose
-    error is known, takes most of the chance out of the estimate, and none of the truth.
+    ``alpha`` and ``sigma`` are the levels of the chain, float64 ``[level]``, the least noise first. What is random:
+    ``uniform [batch]`` says which levels are looked at, ``added [batch, term, …]`` is the standard noise put in there.
+    ``middle`` and ``spread`` are about the mean of the data and their deviation: the straight-line denoiser of such a
+    Gaussian, whose error is known, says where to look and takes most of the chance out of the estimate, none of the truth.
     """
+    n, terms = added.shape[:2]
     snr = 2 * (alpha.log() - sigma.log())
     gaps = snr[:-1] - snr[1:]  # of log-SNR, one for each level but the first
-    # as many levels as terms, evenly over log-SNR from a place drawn at random
-    u = (noise.uniform("place", (), step).to(gaps)[:, None] + torch.arange(terms, device=gaps.device)) / terms
-    place = torch.searchsorted(gaps.cumsum(0), u.flatten() * gaps.sum()).clamp(max=len(gaps) - 1) + 1  # [batch · term]
-    a, s, gap = alpha[place], sigma[place], gaps[place - 1]
-    added = noise.normal("noise", (terms, *y.shape[1:]), step).to(y).flatten(0, 1)
+    share = gaps * (torch.sigmoid(snr[1:] + 2 * torch.log(torch.tensor(spread))) + EVERYWHERE)
+    share = share / share.sum()
+    u = (uniform.to(gaps)[:, None] + torch.arange(terms, device=gaps.device)) / terms
+    place = torch.searchsorted(share.cumsum(0), u.flatten()).clamp(max=len(gaps) - 1) + 1  # [batch · term]
+    a, s, added = alpha[place], sigma[place], added.flatten(0, 1)
     clean = y.repeat_interleave(terms, dim=0)
     beside = (-1, *[1] * (y.dim() - 1))
     wrong = guess(a.view(beside).to(y) * clean + s.view(beside).to(y) * added, place) - clean
     wrong = (a / s)[:, None] * wrong.double().flatten(1)  # the error as one of noise
     error = wrong.square().sum(dim=1) - _chance((clean - middle).flatten(1), added.flatten(1), a, s, spread)
-    # a level costs ½ expm1(gap) of the squared error; levels were drawn in proportion to their gaps
-    cost = 0.5 * gaps.sum() * (torch.expm1(gap) / gap * error).view(len(y), terms).mean(dim=1)
+    # a level costs ½ expm1(gap) of the squared error
+    cost = (0.5 * torch.expm1(gaps[place - 1]) / share[place - 1] * error).view(n, terms).mean(dim=1)
     # what is left of the item under the most noise, against noise of the same variance
     whole = alpha[-1].square() + sigma[-1].square()
     left = sigma[-1].square() / whole

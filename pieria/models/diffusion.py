@@ -41,6 +41,7 @@ from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
 
 AT_ONCE = 2**18  # numbers of items that a network reads at once outside training: what fits into a cache
+FEWEST, MOST = 4, 256  # looks that log_prob takes at an item
 FITTED = 20_000  # items that the middle and the spread of the data are taken from
 
 
@@ -57,11 +58,11 @@ class DiffusionSettings(AnySettings):
     network: Literal["auto", "unet", "dit", "mlp"] = Field(
         "auto", description="auto (unet for grids whose shorter side is at least 8, else mlp), unet, dit, mlp"
     )
-    channels: int = Field(48, ge=4, description="unet: features at the largest size")
+    channels: int = Field(32, ge=4, description="unet: features at the largest size")
     multiples: tuple[int, ...] = Field((1, 2, 2), description="unet: features at each size, as multiples of channels")
     blocks: int = Field(1, ge=1, description="unet: residual blocks at each size")
     attention: int = Field(8, ge=0, description="unet: sizes whose longer side is at most this have self-attention")
-    patch: int = Field(0, ge=0, description="grids are read in squares of this side; 0 chooses 1 up to 16 cells, else 2")
+    patch: int = Field(0, ge=0, description="grids are read in squares of this side; 0 chooses by their size")
     width: int = Field(256, ge=8, description="mlp and dit: features, for dit a multiple of 32")
     depth: int = Field(4, ge=1, description="mlp and dit: blocks")
     dropout: float = Field(0.0, ge=0, lt=1, description="unet: share of features set to zero in training")
@@ -69,7 +70,7 @@ class DiffusionSettings(AnySettings):
         0.1, ge=0, lt=1, description="share of training items whose label is not told, so that samples can be guided"
     )
     modes: int = Field(16, ge=1, description="rows: bumps of the law by which a number is made Gaussian; 1 only scales it")
-    terms: int = Field(32, ge=1, description="levels of noise that log_prob looks at for each item; more is steadier")
+    terms: int = Field(8, ge=1, description="levels of noise in one look of log_prob, of which it takes at least four")
     precision: Precision = Field(
         "auto", description="of matrix products in training; auto is bfloat16 where the processor multiplies it natively"
     )
@@ -94,7 +95,7 @@ class Diffusion(Model):
     """A network that takes noise away, and the steps from noise to items.
 
     ``log_prob`` estimates a lower bound in nats of the form's own tensors: the variational bound of the chain of a thousand
-    levels (Ho et al. 2020), whose sum over levels is sampled at ``terms`` of them.
+    levels (Ho et al. 2020), whose sum over levels is sampled.
 
     >>> model = Diffusion(DiffusionSettings(width=16, depth=1), Grid(1, 2, 2, levels=2))
     >>> model.sample(3, DiffusionSampling(steps=5), ItemNoise(seed=0, size=3)).shape
@@ -111,18 +112,18 @@ class Diffusion(Model):
         "tiny": {
             "channels": 16,
             "multiples": (1, 2),
-            "width": 64,
+            "width": 32,
             "depth": 2,
             "modes": 4,
-            "terms": 64,
+            "terms": 16,
             "patch": 1,
             "precision": "float32",
         },
-        "small": {"channels": 32, "width": 128, "depth": 3},
-        "fashion": {"channels": 64, "multiples": (1, 2), "patch": 2},
+        "small": {"channels": 16, "width": 128, "depth": 3},
+        "fashion": {"channels": 40, "multiples": (1, 2), "patch": 2},
         "edm": {"process": "edm"},
         "flow-matching": {"process": "flow"},
-        "dit": {"network": "dit", "width": 192, "depth": 6, "patch": 2},
+        "dit": {"network": "dit", "width": 192, "depth": 6},
         "ddpm": {"schedule": "linear", "prediction": "noise", "multiples": (1, 2, 2, 2), "channels": 128, "blocks": 2},
     }
     training_defaults: ClassVar[dict[str, Any]] = {
@@ -178,10 +179,11 @@ class Diffusion(Model):
         assert isinstance(form, Grid)
         if kind == "auto":
             kind = "unet" if min(form.height, form.width) >= 8 else "mlp"
-        patch = s.patch or (1 if max(form.height, form.width) <= 16 else 2)
+        side = max(form.height, form.width)
+        patch = s.patch or (1 if side <= 16 else 2)
         if kind == "unet":
             halved = 2 ** (len(s.multiples) - 1)
-            if not s.multiples or max(form.height, form.width) < patch * halved:
+            if not s.multiples or side < patch * halved:
                 raise FormError(
                     f"a grid of {form.height} × {form.width}",
                     f"at least {patch * halved} cells a side for {len(s.multiples)} sizes of patches of {patch}",
@@ -200,7 +202,9 @@ class Diffusion(Model):
         if kind == "dit":
             if s.width % 32:
                 raise UsageError(f"width = {s.width} for a dit", "a multiple of 32", "Set width = 192, for example")
-            return DiT(*self.shape, patch=patch, features=s.width, depth=s.depth, heads=s.width // 32, classes=classes)
+            patch = s.patch or (1 if side <= 8 else 2 if side <= 16 else 4)  # attention looks at a few dozen patches
+            heads = s.width // 32
+            return DiT(*self.shape, patch=patch, features=s.width, depth=s.depth, heads=heads, classes=classes)
         return ResidualMLP(self.shape, s.width, s.depth, classes=classes)
 
     def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
@@ -319,45 +323,78 @@ class Diffusion(Model):
 
     @torch.no_grad()
     def log_prob(self, batch: Batch) -> Tensor:
-        """An estimate of the lower bound in nats ``[batch]``, with noise that follows from the item alone."""
-        return self.bound(batch, 1, by_content(batch.x))
+        """An estimate of the lower bound in nats ``[batch]``, with noise that follows from the item alone.
+
+        Looks are taken until their mean is known to about 0.15 nats or a twentieth of it, each at ``terms`` levels.
+        """
+        n, noise = len(batch), by_content(batch.x)
+        found = self._looks(batch, noise, range(FEWEST))
+        total, squares = found.sum(dim=0), found.square().sum(dim=0)
+        count = torch.full_like(total, FEWEST)
+        done = FEWEST
+        while done < MOST:
+            mean = total / count
+            error = ((squares / count - mean.square()).clamp(min=0) / (count - 1)).sqrt()
+            rows = ((error > (0.05 * mean.abs()).clamp(min=0.15)) & (count == done)).nonzero()[:, 0]
+            if not len(rows):
+                break
+            items = [noise.items[row] for row in rows.tolist()]
+            found = self._looks(batch.rows(rows), ItemNoise(noise.seed, 0, items=items), range(done, 2 * done))
+            total[rows] += found.sum(dim=0)
+            squares[rows] += found.square().sum(dim=0)
+            done *= 2
+            count[rows] = done
+        assert total.shape == (n,)
+        return (total / count).float()
 
     @torch.no_grad()
     def bound(self, batch: Batch, samples: int, noise: ItemNoise) -> Tensor:
-        """The variational bound ``[batch]``, each of ``samples`` times estimated at ``terms`` levels of the chain.
+        """The mean of ``samples`` looks at the variational bound, ``[batch]``; each is right in the mean over noise.
 
         ``log p(x) ≥ E log p(x | x_0) - KL(q(x_T | x) ‖ p(x_T)) - Σ_t ½ (SNR(t-1) - SNR(t)) E ‖x - guess(x_t)‖²``.
         """
+        return self._looks(batch, noise, range(samples)).mean(dim=0).float()
+
+    def _looks(self, batch: Batch, noise: ItemNoise, looks: range) -> Tensor:
+        """Float64 ``[look, batch]``."""
         check(self.form, batch.x)
         n = len(batch)
         labels = self.labels(self.labels.required(batch.condition, n), n)
         found = []
         for part in self._parts(n, self.settings.terms):
             here = noise.part(part.start, part.stop)
-            each = [self._bound(batch.x[part], labels[part], here, step) for step in range(samples)]
-            found.append(torch.stack(each).mean(dim=0))
-        return torch.cat(found).float()
+            found.append(torch.stack([self._look(batch.x[part], labels[part], here, look) for look in looks]))
+        return torch.cat(found, dim=1)
 
-    def _bound(self, x: Tensor, labels: Tensor, noise: Noise, step: int) -> Tensor:
-        y, terms = self.read(x), self.settings.terms
+    def _look(self, x: Tensor, labels: Tensor, noise: Noise, look: int) -> Tensor:
+        y, terms, cells = self.read(x), self.settings.terms, math.prod(self.shape)
         times = self.process.chain().to(y.device)
         alpha, sigma = self.process.level(times)
+        # below this noise every level, symbol or value can be told from its neighbours, and nothing is left to say
+        seen_through = int((sigma / alpha >= self._finest()).long().argmax())
+        times, alpha, sigma = times[seen_through:], alpha[seen_through:], sigma[seen_through:]
+        drawn = noise.normal("look", (1 + (1 + terms) * cells,), look).to(y)
+        added = drawn[:, 1 + cells :].view(len(y), terms, *self.shape)
         told = labels.repeat_interleave(terms, dim=0)
 
         def guess(seen: Tensor, place: Tensor) -> Tensor:
             return self._guess(seen, self.tell(seen, times[place], told), times[place])
 
-        cost = cost_of_chain(y, guess, alpha, sigma, noise, terms, step, self.middle, float(self.spread))
+        where = torch.special.ndtr(drawn[:, 0].double())
+        cost = cost_of_chain(y, guess, alpha, sigma, where, added, self.middle, float(self.spread))
         # the least noise: the item itself, around the guess at it
-        a, s = float(alpha[0]), float(sigma[0])
-        seen = a * y + s * noise.normal("written", self.shape, step).to(y)
-        return self._around(self.clean(seen, float(times[0]), labels), s / a, x) - cost
-
-    def _around(self, guess: Tensor, scale: float, x: Tensor) -> Tensor:
+        a, s, added = float(alpha[0]), float(sigma[0]), drawn[:, 1 : 1 + cells].view(y.shape)
+        it = self.clean(a * y + s * added, float(times[0]), labels)
         if self.rows is not None:
-            return row_around(self.rows, guess, scale, x)
+            return row_around(self.rows, it, s / a, x, added) - cost
         assert isinstance(self.form, Grid)
-        return grid_around(self.form, guess, scale, x)
+        return grid_around(self.form, it, s / a, x, added) - cost
+
+    def _finest(self) -> float:
+        """The noise, as a share of the item, at which the chain of the bound ends."""
+        if isinstance(self.form, Grid) and self.form.levels is not None:
+            return 1 / (4 * max(1, self.form.levels - 1)) if self.form.ordered else 0.25
+        return 0.02 if self.rows is None or self.rows.numbers else 0.25
 
     # ---- the latent space: the noise that a deterministic solver starts from -----------------------------------------
 

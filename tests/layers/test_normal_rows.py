@@ -65,7 +65,7 @@ def test_a_law_around_a_guess_adds_up_to_one(scale):
     hours = torch.arange(-120.0, 200)
 
     def mass(x):  # an integer has a density over its steps of a fifth
-        return 0.2 * row_around(rows, guess.expand(len(x), -1), scale, x).exp()
+        return 0.2 * row_around(rows, guess.expand(len(x), -1), scale, x, torch.ones(len(x), rows.width)).exp()
 
     jobs = torch.arange(3.0).repeat_interleave(len(hours))
     plain = torch.stack([torch.zeros_like(jobs), torch.ones_like(jobs), jobs, (hours.repeat(3) - 40) / 5], dim=1)

@@ -101,12 +101,12 @@ def test_what_is_told_is_turned_into_the_clean_item(settings):
     torch.testing.assert_close(model._guess(seen, told, t), x, atol=0.05, rtol=0.05)
 
 
-@pytest.mark.parametrize("settings", [{}, PREDICTIONS[3], PREDICTIONS[4], {"process": "edm"}, {"process": "flow"}])
+@pytest.mark.parametrize("settings", [{}, PREDICTIONS[3], {"process": "edm"}, {"process": "flow"}])
 def test_it_learns_two_clusters(settings):
     generator = torch.Generator().manual_seed(0)
     side = torch.randint(2, (2000, 1), generator=generator) * 4.0 - 2
     x = torch.cat([side, side], dim=1) + 0.2 * torch.randn(2000, 2, generator=generator)
-    model = play(tiny(POINTS, modes=1, **settings), x, 500, rate=4e-3)
+    model = play(tiny(POINTS, modes=1, **settings), x, 300, rate=4e-3)
     drawn = model.sample(1000, DiffusionSampling(), ItemNoise(0, 1000))
     near = torch.cdist(drawn, torch.tensor([[-2.0, -2.0], [2.0, 2.0]])) < 0.8
     assert near.any(dim=1).float().mean() > 0.9
@@ -122,9 +122,9 @@ def test_the_bound_is_near_the_likelihood_of_a_gaussian():
     exact = (-0.5 * (x / spread).square() - math.log(spread) - 0.5 * math.log(2 * math.pi)).flatten(1).sum(dim=1)
     bound = model.log_prob(Batch(x))
     gap = exact - bound
-    assert 0 <= float(gap.mean()) < 0.15
-    # the straight-line denoiser is its own control: what is left of chance is the last step's
-    assert float(gap.std()) < 2.0
+    assert 0 <= float(gap.mean()) < 0.3  # a chain of a thousand levels costs a hundredth more than one of ever more
+    # the straight-line denoiser, whose error is known, is what denoises here: nothing is left to chance
+    assert float(gap.std()) < 0.05
 
 
 def test_levels_are_scored_as_probabilities():
@@ -153,7 +153,7 @@ def test_labels_are_honoured_and_guidance_makes_samples_typical():
 
 def test_noise_of_an_item_leads_back_to_it():
     x = some(Grid(1, 8, 8, levels=17), 64) // 6
-    model = play(tiny(Grid(1, 8, 8, levels=17)), x, 60, batch=16)
+    model = play(tiny(Grid(1, 8, 8, levels=17)), x, 30, batch=16)
     z = model.encode(x[:4])
     assert 0.3 < float(z.std()) < 3
     back = model.decode(z, options=DiffusionSampling(solver="ddim", steps=100))

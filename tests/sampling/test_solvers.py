@@ -108,7 +108,7 @@ def test_what_is_filled_in_agrees_with_what_is_known():
         gain = a * covariance @ torch.linalg.inv(a * a * covariance + s * s * torch.eye(2))
         return x @ gain.T
 
-    n, means = 2000, {}
+    n, means = 500, {}
     noise = ItemNoise(3, n)
     known, mask = torch.tensor([1.5, 0.0]).expand(n, 2), torch.tensor([True, False]).expand(n, 2)
     for rounds in (1, 8):
@@ -118,4 +118,4 @@ def test_what_is_filled_in_agrees_with_what_is_known():
         means[rounds] = float(x[:, 1].mean())
     assert means[8] == pytest.approx(0.9 * 1.5, abs=0.08)
     assert abs(means[8] - 1.35) <= abs(means[1] - 1.35) + 0.02
-    assert float(x[:, 1].std()) == pytest.approx(math.sqrt(1 - 0.81), rel=0.15)
+    assert float(x[:, 1].std()) == pytest.approx(math.sqrt(1 - 0.81), rel=0.2)
