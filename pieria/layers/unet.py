@@ -16,6 +16,12 @@ from pieria.layers.dropout import Dropout
 from pieria.layers.noise_levels import LevelEmbedding
 
 
+def doubled(x: Tensor, height: int, width: int) -> Tensor:
+    """Each place four times, cut to this size: as nearest-neighbour interpolation, with a gradient that is a plain sum."""
+    wide = x[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2).flatten(4).flatten(2, 3)
+    return wide[:, :, :height, :width]
+
+
 class Residual(nn.Module):
     """Two normalised convolutions; between them the noise level is added to every place."""
 
@@ -72,7 +78,9 @@ class Stage(nn.Module):
     def block(self, place: int, x: Tensor, level: Tensor) -> Tensor:
         """One residual block, and attention after it if this size has any."""
         x = self.blocks[place](x, level)
-        return self.looks[place](x) if len(self.looks) else x
+        if len(self.looks):
+            x = self.looks[place](x)
+        return x
 
 
 class UNet(nn.Module):
@@ -153,6 +161,7 @@ class UNet(nn.Module):
         x = self.first(x)
         seen = [x]
         for stage in self.down:
+            assert isinstance(stage, Stage)
             for place in range(len(stage.blocks)):
                 x = stage.block(place, x, told)
                 seen.append(x)
@@ -162,10 +171,11 @@ class UNet(nn.Module):
         for part in self.middle:
             x = part(x, told) if isinstance(part, Residual) else part(x)
         for stage in self.up:
+            assert isinstance(stage, Stage)
             for place in range(len(stage.blocks)):
                 x = stage.block(place, torch.cat([x, seen.pop()], dim=1), told)
             if stage.change is not None:
-                x = stage.change(F.interpolate(x, size=seen[-1].shape[2:], mode="nearest"))
+                x = stage.change(doubled(x, seen[-1].shape[2], seen[-1].shape[3]))
         x = self.last(F.silu(self.norm(x)))
         if self.patch > 1:
             x = F.pixel_shuffle(x, self.patch)[:, :, : self.size[0], : self.size[1]]

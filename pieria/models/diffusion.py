@@ -32,7 +32,7 @@ from pieria.layers.precision import Precision, products
 from pieria.layers.residual_mlp import ResidualMLP
 from pieria.layers.unet import UNet
 from pieria.losses.around import grid_around, row_around
-from pieria.losses.chain import cost_of_chain
+from pieria.losses.chain import cost_of_chain, until_known
 from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
 from pieria.noise import ItemNoise, Noise, by_content
 from pieria.sampling import solvers
@@ -41,7 +41,6 @@ from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
 
 AT_ONCE = 2**18  # numbers of items that a network reads at once outside training: what fits into a cache
-FEWEST, MOST = 4, 256  # looks that log_prob takes at an item
 FITTED = 20_000  # items that the middle and the spread of the data are taken from
 
 
@@ -51,7 +50,7 @@ class DiffusionSettings(AnySettings):
     process: Literal["ddpm", "edm", "flow"] = Field(
         "ddpm", description="how noise is added: ddpm (a thousand small steps), edm (Karras et al.), flow (a straight line)"
     )
-    schedule: Literal["cosine", "linear"] = Field("cosine", description="ddpm: how the noise grows over time")
+    noise_schedule: Literal["cosine", "linear"] = Field("cosine", description="ddpm: how the noise grows over time")
     prediction: Literal["v", "noise", "x"] = Field(
         "v", description="ddpm: what the network tells; v lies between the noise and the clean item"
     )
@@ -124,7 +123,7 @@ class Diffusion(Model):
         "edm": {"process": "edm"},
         "flow-matching": {"process": "flow"},
         "dit": {"network": "dit", "width": 192, "depth": 6},
-        "ddpm": {"schedule": "linear", "prediction": "noise", "multiples": (1, 2, 2, 2), "channels": 128, "blocks": 2},
+        "ddpm": {"noise_schedule": "linear", "prediction": "noise", "multiples": (1, 2, 2, 2), "channels": 128, "blocks": 2},
     }
     training_defaults: ClassVar[dict[str, Any]] = {
         "batch": 64,
@@ -151,7 +150,7 @@ class Diffusion(Model):
         self.rows = NormalRows(form, settings.modes) if isinstance(form, Row) else None
         self.process: Schedule
         if settings.process == "ddpm":
-            self.process = Discrete(settings.schedule)
+            self.process = Discrete(settings.noise_schedule)
         else:
             self.process = Exploding() if settings.process == "edm" else Straight()
         self.shape: tuple[int, ...]
@@ -170,42 +169,30 @@ class Diffusion(Model):
         self.register_buffer("high", edge)
 
     def _network(self, form: Form) -> nn.Module:
-        s, classes = self.settings, self.labels.width
-        kind = s.network
-        if isinstance(form, Row):
-            if kind not in ("auto", "mlp"):
-                raise UsageError(f"network = {kind} for rows", "a network for rows", "Use network = auto")
-            return ResidualMLP(self.shape, s.width, s.depth, classes=classes)
-        assert isinstance(form, Grid)
+        s, classes, kind = self.settings, self.labels.width, self.settings.network
+        if isinstance(form, Row) and kind not in ("auto", "mlp"):
+            raise UsageError(f"network = {kind} for rows", "a network for rows", "Use network = auto")
         if kind == "auto":
-            kind = "unet" if min(form.height, form.width) >= 8 else "mlp"
-        side = max(form.height, form.width)
-        patch = s.patch or (1 if side <= 16 else 2)
-        if kind == "unet":
-            halved = 2 ** (len(s.multiples) - 1)
-            if not s.multiples or side < patch * halved:
-                raise FormError(
-                    f"a grid of {form.height} × {form.width}",
-                    f"at least {patch * halved} cells a side for {len(s.multiples)} sizes of patches of {patch}",
-                    "Set network = mlp, or fewer multiples",
-                )
-            return UNet(
-                *self.shape,
-                s.channels,
-                s.multiples,
-                blocks=s.blocks,
-                attention=s.attention,
-                dropout=s.dropout,
-                classes=classes,
-                patch=patch,
-            )
+            kind = "unet" if isinstance(form, Grid) and min(form.height, form.width) >= 8 else "mlp"
+        if kind == "mlp":
+            return ResidualMLP(self.shape, s.width, s.depth, classes=classes)
+        side = max(self.shape[1:])
         if kind == "dit":
             if s.width % 32:
                 raise UsageError(f"width = {s.width} for a dit", "a multiple of 32", "Set width = 192, for example")
             patch = s.patch or (1 if side <= 8 else 2 if side <= 16 else 4)  # attention looks at a few dozen patches
             heads = s.width // 32
             return DiT(*self.shape, patch=patch, features=s.width, depth=s.depth, heads=heads, classes=classes)
-        return ResidualMLP(self.shape, s.width, s.depth, classes=classes)
+        patch = s.patch or (1 if side <= 16 else 2)
+        least = patch * 2 ** max(0, len(s.multiples) - 1)
+        if not s.multiples or side < least:
+            raise FormError(
+                f"a grid of {self.shape[1]} × {self.shape[2]}",
+                f"at least {least} cells a side for {len(s.multiples)} sizes of patches of {patch}",
+                "Set network = mlp, or fewer multiples",
+            )
+        more = {"blocks": s.blocks, "attention": s.attention, "dropout": s.dropout, "classes": classes, "patch": patch}
+        return UNet(*self.shape, s.channels, s.multiples, **more)  # type: ignore[arg-type]  # each of its own type
 
     def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Fit what is counted, not learned by gradient: rows' encoding, labels' shares, middle and spread of the data."""
@@ -222,8 +209,9 @@ class Diffusion(Model):
         self.middle.copy_(y.mean(dim=0))
         self.spread.copy_((y - self.middle).square().mean().sqrt().clamp(min=1e-3))
         if not (isinstance(self.form, Grid) and self.form.levels is not None):
-            self.low.copy_(y.amin(dim=0) if self.rows is not None else y.min())
-            self.high.copy_(y.amax(dim=0) if self.rows is not None else y.max())
+            # held-out items may lie a little farther out
+            self.low.copy_((y.amin(dim=0) if self.rows is not None else y.min()) - 3 * self.spread)
+            self.high.copy_((y.amax(dim=0) if self.rows is not None else y.max()) + 3 * self.spread)
 
     # ---- what the network sees and tells -----------------------------------------------------------------------------
 
@@ -327,25 +315,12 @@ class Diffusion(Model):
 
         Looks are taken until their mean is known to about 0.15 nats or a twentieth of it, each at ``terms`` levels.
         """
-        n, noise = len(batch), by_content(batch.x)
-        found = self._looks(batch, noise, range(FEWEST))
-        total, squares = found.sum(dim=0), found.square().sum(dim=0)
-        count = torch.full_like(total, FEWEST)
-        done = FEWEST
-        while done < MOST:
-            mean = total / count
-            error = ((squares / count - mean.square()).clamp(min=0) / (count - 1)).sqrt()
-            rows = ((error > (0.05 * mean.abs()).clamp(min=0.15)) & (count == done)).nonzero()[:, 0]
-            if not len(rows):
-                break
-            items = [noise.items[row] for row in rows.tolist()]
-            found = self._looks(batch.rows(rows), ItemNoise(noise.seed, 0, items=items), range(done, 2 * done))
-            total[rows] += found.sum(dim=0)
-            squares[rows] += found.square().sum(dim=0)
-            done *= 2
-            count[rows] = done
-        assert total.shape == (n,)
-        return (total / count).float()
+        items = by_content(batch.x).items
+
+        def look(rows: Tensor, looks: range) -> Tensor:
+            return self._looks(batch.rows(rows), ItemNoise(0, 0, items=[items[row] for row in rows.tolist()]), looks)
+
+        return until_known(look, len(batch)).float()
 
     @torch.no_grad()
     def bound(self, batch: Batch, samples: int, noise: ItemNoise) -> Tensor:

@@ -86,7 +86,7 @@ def test_every_form_is_drawn_scored_filled_saved_and_explained(form, process, tm
     assert model.encode(x, condition=labels).shape == (16, *model.latents["z"])
 
 
-PREDICTIONS = [{"prediction": p, "schedule": s} for p in ("v", "noise", "x") for s in ("cosine", "linear")]
+PREDICTIONS = [{"prediction": p, "noise_schedule": s} for p in ("v", "noise", "x") for s in ("cosine", "linear")]
 
 
 @pytest.mark.parametrize("settings", [*PREDICTIONS, {"process": "edm"}, {"process": "flow"}])
