@@ -34,7 +34,7 @@ from pieria.layers.unet import UNet
 from pieria.losses.around import grid_around, row_around
 from pieria.losses.chain import cost_of_chain, until_known
 from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
-from pieria.noise import ItemNoise, Noise, by_content
+from pieria.noise import ItemNoise, Noise, StepNoise, by_content
 from pieria.sampling import solvers
 from pieria.sampling.noise_schedules import Discrete, Exploding, Schedule, Straight
 from pieria.settings import Field
@@ -297,7 +297,9 @@ class Diffusion(Model):
 
     def _error(self, batch: Batch, labels: Tensor, noise: Noise) -> Losses:
         y = self.read(batch.x)
-        t = self.process.learned(noise.uniform("time").to(y.device))
+        # one time from each of as many equal parts as there are items: the levels of a batch are well spread
+        first, total = (noise.first, noise.total) if isinstance(noise, StepNoise) else (0, len(noise))
+        t = self.process.learned((noise.uniform("time").to(y.device) + torch.arange(first, first + len(y)).to(y)) / total)
         added = noise.normal("noise", self.shape).to(y)
         alpha, sigma = self.process.level(t)
         a, b = self.target(alpha, sigma)
