@@ -6,7 +6,6 @@ the probability that theirs is the one seen among all symbols (Kingma et al. 202
 """
 
 import math
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -40,12 +39,25 @@ def grid_around(form: Grid, guess: Tensor, scale: float, x: Tensor, added: Tenso
 class Coded(Protocol):
     """What `row_around` needs of coded rows (see ``layers.normal_rows``)."""
 
-    normal: Callable[[Tensor], Tensor]
-    log_density: Callable[[Tensor], Tensor]
-    split: Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...], Tensor]]
-    present: Callable[[Tensor], Tensor]
-    places: tuple[Tensor, list[int], list[int]]
-    steps: Tensor
+    @property
+    def places(self) -> tuple[Tensor, list[int], list[int]]:
+        """Which columns are numbers, categories and flags."""
+
+    @property
+    def steps(self) -> Tensor:
+        """Between neighbours of an integer column; 0 for other numbers."""
+
+    def present(self, x: Tensor) -> Tensor:
+        """Bool ``[batch, column]``: whether each value counts."""
+
+    def split(self, code: Tensor) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+        """Numbers, the levels of each category, flags."""
+
+    def normal(self, values: Tensor) -> Tensor:
+        """Numbers bent into standard Gaussians."""
+
+    def log_density(self, values: Tensor) -> Tensor:
+        """By how much they are bent: the log density of each number."""
 
 
 def row_around(rows: Coded, guess: Tensor, scale: float, x: Tensor, added: Tensor) -> Tensor:

@@ -4,6 +4,7 @@
 (Ho et al. 2020, arXiv 2006.11239; in this form Kingma et al. 2021, arXiv 2107.00630).
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -33,7 +34,7 @@ def cost_of_chain(
     n, terms = added.shape[:2]
     snr = 2 * (alpha.log() - sigma.log())
     gaps = snr[:-1] - snr[1:]  # of log-SNR, one for each level but the first
-    share = gaps * (torch.sigmoid(snr[1:] + 2 * torch.log(torch.tensor(spread))) + EVERYWHERE)
+    share = gaps * (torch.sigmoid(snr[1:] + 2 * math.log(spread)) + EVERYWHERE)
     share = share / share.sum()
     u = (uniform.to(gaps)[:, None] + torch.arange(terms, device=gaps.device)) / terms
     place = torch.searchsorted(share.cumsum(0), u.flatten()).clamp(max=len(gaps) - 1) + 1  # [batch · term]

@@ -152,7 +152,9 @@ class Diffusion(Model):
         if settings.process == "ddpm":
             self.process = Discrete(settings.noise_schedule)
         else:
-            self.process = Exploding() if settings.process == "edm" else Straight()
+            # coded rows vary twice as much as the pictures for which these levels were chosen
+            middle = -1.2 if isinstance(form, Grid) else -0.5
+            self.process = Exploding(middle=middle) if settings.process == "edm" else Straight()
         self.shape: tuple[int, ...]
         if isinstance(form, Grid):
             self.shape = (grids.channels(form), form.height, form.width)

@@ -6,6 +6,7 @@ the number of the step; the others are deterministic, so that the noise they sta
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
@@ -27,8 +28,7 @@ def _between(schedule: Schedule, times: Sequence[float]) -> list[tuple[float, fl
 
 def last(steps: Steps) -> Tensor:
     """The item that a solver ends with."""
-    *_, (x, _) = steps
-    return x
+    return deque(steps, maxlen=1).pop()[0]
 
 
 def ddpm(denoise: Denoise, schedule: Schedule, times: Sequence[float], x: Tensor, noise: Noise | None) -> Steps:
@@ -105,7 +105,8 @@ def dpm_solver(denoise: Denoise, schedule: Schedule, times: Sequence[float], x: 
         yield x, guess
 
 
-SOLVERS = {"ddpm": ddpm, "ddim": ddim, "euler": euler, "heun": heun, "dpm++": dpm_solver}
+Solver = Callable[[Denoise, Schedule, Sequence[float], Tensor, Noise | None], Steps]
+SOLVERS: dict[str, Solver] = {"ddpm": ddpm, "ddim": ddim, "euler": euler, "heun": heun, "dpm++": dpm_solver}
 
 
 def invert(denoise: Denoise, schedule: Schedule, times: Sequence[float], x: Tensor) -> Tensor:
