@@ -427,7 +427,7 @@ class Diffusion(Model):
 
     def _parts(self, n: int, copies: int = 1) -> list[slice]:
         """Items that are passed through the network together, each as many times as there are copies of it."""
-        size = max(1, AT_ONCE // (copies * max(64, math.prod(self.shape))))
+        size = max(1, AT_ONCE // (copies * max(16, math.prod(self.shape))))
         return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
     def _top(self, t: float) -> float:
