@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import Outcome
-from pieria.data.examples import Examples
+from pieria.data.examples import Examples, without_condition
 from pieria.evaluation.distances import frechet, kernel_distance
 from pieria.evaluation.features import network, picture_features
 from pieria.forms import Grid
@@ -55,7 +55,7 @@ def measure(gate: bool) -> Outcome:
 
     seconds, count = (GATE_SECONDS, GATE_SAMPLES) if gate else (SECONDS, SAMPLES)
     data = open_data("fashion-mnist")
-    train, test = data.examples("train"), data.examples("test")
+    train, test = without_condition(data.examples("train")), data.examples("test")
     form = train.form
     assert isinstance(form, Grid)
     real = torch.cat([batch.x for batch in test.sweep(1000)])

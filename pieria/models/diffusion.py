@@ -114,7 +114,6 @@ class Diffusion(Model):
             "width": 32,
             "depth": 2,
             "modes": 4,
-            "terms": 16,
             "patch": 1,
             "precision": "float32",
         },
@@ -339,21 +338,28 @@ class Diffusion(Model):
         check(self.form, batch.x)
         n = len(batch)
         labels = self.labels(self.labels.required(batch.condition, n), n)
-        found = []
-        for part in self._parts(n, self.settings.terms):
-            here = noise.part(part.start, part.stop)
-            found.append(torch.stack([self._look(batch.x[part], labels[part], here, look) for look in looks]))
+        terms, numbers = self.settings.terms, 1 + (1 + self.settings.terms) * math.prod(self.shape)
+        found, size = [], self._size(terms)
+        for start in range(0, n, size):
+            x, here = batch.x[start : start + size], noise.part(start, start + size)
+            y, told, together, each = self.read(x), labels[start : start + size], max(1, size // len(x)), []
+            for first in range(0, len(looks), together):
+                some = looks[first : first + together]
+                drawn = torch.cat([here.normal("look", (numbers,), look) for look in some]).to(y)
+                again = [tensor.repeat(len(some), *[1] * (tensor.dim() - 1)) for tensor in (x, y, told)]
+                each.append(self._look(*again, drawn).view(len(some), -1))
+            found.append(torch.cat(each))
         return torch.cat(found, dim=1)
 
-    def _look(self, x: Tensor, labels: Tensor, noise: Noise, look: int) -> Tensor:
-        y, terms, cells = self.read(x), self.settings.terms, math.prod(self.shape)
+    def _look(self, x: Tensor, y: Tensor, labels: Tensor, drawn: Tensor) -> Tensor:
+        """Float64 ``[batch]``; ``drawn`` is standard noise, ``[batch, 1 + (1 + terms) cells]``."""
+        terms, cells = self.settings.terms, math.prod(self.shape)
         times = self.process.chain().to(y.device)
         alpha, sigma = self.process.level(times)
         # below this noise every level, symbol or value can be told from its neighbours, and nothing is left to say
         seen_through = int((sigma / alpha >= self._finest()).long().argmax())
         times, alpha, sigma = times[seen_through:], alpha[seen_through:], sigma[seen_through:]
-        drawn = noise.normal("look", (1 + (1 + terms) * cells,), look).to(y)
-        added = drawn[:, 1 + cells :].view(len(y), terms, *self.shape)
+        added = drawn[:, 1 + cells :].reshape(len(y), terms, *self.shape)
         told = labels.repeat_interleave(terms, dim=0)
 
         def guess(seen: Tensor, place: Tensor) -> Tensor:
@@ -362,7 +368,7 @@ class Diffusion(Model):
         where = torch.special.ndtr(drawn[:, 0].double())
         cost = cost_of_chain(y, guess, alpha, sigma, where, added, self.middle, float(self.spread))
         # the least noise: the item itself, around the guess at it
-        a, s, added = float(alpha[0]), float(sigma[0]), drawn[:, 1 : 1 + cells].view(y.shape)
+        a, s, added = float(alpha[0]), float(sigma[0]), drawn[:, 1 : 1 + cells].reshape(y.shape)
         it = self.clean(a * y + s * added, float(times[0]), labels)
         if self.rows is not None:
             return row_around(self.rows, it, s / a, x, added) - cost
@@ -425,10 +431,12 @@ class Diffusion(Model):
         if space not in self.latents:
             raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(self.latents)}")
 
-    def _parts(self, n: int, copies: int = 1) -> list[slice]:
-        """Items that are passed through the network together, each as many times as there are copies of it."""
-        size = max(1, AT_ONCE // (copies * max(16, math.prod(self.shape))))
-        return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+    def _size(self, copies: int = 1) -> int:
+        """How many items are passed through the network together, each as many times as there are copies of it."""
+        return max(1, AT_ONCE // (copies * max(16, math.prod(self.shape))))
+
+    def _parts(self, n: int) -> list[slice]:
+        return [slice(start, min(start + self._size(), n)) for start in range(0, n, self._size())]
 
     def _top(self, t: float) -> float:
         alpha, sigma = self.process.at(t)
