@@ -7,6 +7,8 @@ pictures of 3 × 32 × 32 from the same noise: diffusers by the loop of its `DDI
 Goal: pictures within 1e-4 of each other, and at least its speed. The gate draws 8 pictures, the full version 32.
 """
 
+import importlib
+import importlib.metadata
 import os
 import time
 
@@ -27,12 +29,10 @@ PAIRS = 3
 def theirs() -> torch.nn.Module:
     """diffusers' U-Net of this size with its own first weights."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from diffusers import UNet2DModel
-
     sides = [FORM.height // 2**stage for stage in range(len(MULTIPLES))]
     kinds = ["Attn" if side <= ATTENTION else "" for side in sides]
     torch.manual_seed(0)
-    return UNet2DModel(
+    network: torch.nn.Module = importlib.import_module("diffusers").UNet2DModel(
         sample_size=FORM.height,
         in_channels=FORM.channels,
         out_channels=FORM.channels,
@@ -42,7 +42,8 @@ def theirs() -> torch.nn.Module:
         up_block_types=tuple(f"{kind}UpBlock2D" for kind in kinds[::-1]),
         attention_head_dim=HEAD,
         norm_num_groups=16,
-    ).eval()
+    )
+    return network.eval()
 
 
 def _residual(ours: str, their: str) -> dict[str, str]:
@@ -104,9 +105,7 @@ def copied(their: torch.nn.Module) -> Diffusion:
 @torch.no_grad()
 def drawn_by_them(network: torch.nn.Module, z: Tensor) -> Tensor:
     """The loop of diffusers' DDIM pipeline from given noise."""
-    from diffusers import DDIMScheduler
-
-    scheduler = DDIMScheduler(
+    scheduler = importlib.import_module("diffusers").DDIMScheduler(
         beta_schedule="squaredcos_cap_v2",
         prediction_type="v_prediction",
         timestep_spacing="trailing",
@@ -123,8 +122,6 @@ def drawn_by_them(network: torch.nn.Module, z: Tensor) -> Tensor:
 
 def measure(gate: bool) -> Outcome:
     """``gate`` draws 8 pictures instead of 32."""
-    import diffusers
-
     n = 8 if gate else 32
     network = theirs()
     model = copied(network)
@@ -149,7 +146,7 @@ def measure(gate: bool) -> Outcome:
     goal = {"largest difference": "<= 1e-4", "speed, times diffusers'": ">= 1.0"}
     numbers = sum(p.numel() for p in model.network.parameters())
     notes = [
-        f"{numbers:,} weights matched one by one with the UNet2DModel of diffusers {diffusers.__version__}; {n} pictures at "
+        f"{numbers:,} weights matched one by one with the UNet2DModel of diffusers {importlib.metadata.version('diffusers')}; {n} pictures at "
         f"once; {PAIRS} pairs of alternating runs; standard deviation of the pictures {float(made['ours'].std()):.2f}."
     ]
     return Outcome(measured, goal, apart <= 1e-4 and speed["ratio"] >= 1.0, notes)

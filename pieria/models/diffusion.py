@@ -192,8 +192,19 @@ class Diffusion(Model):
                 f"at least {least} cells a side for {len(s.multiples)} sizes of patches of {patch}",
                 "Set network = mlp, or fewer multiples",
             )
-        more = {"blocks": s.blocks, "attention": s.attention, "dropout": s.dropout, "classes": classes, "patch": patch}
-        return UNet(*self.shape, s.channels, s.multiples, **more)  # type: ignore[arg-type]  # each of its own type
+        cells, height, width = self.shape
+        return UNet(
+            cells,
+            height,
+            width,
+            s.channels,
+            s.multiples,
+            blocks=s.blocks,
+            attention=s.attention,
+            dropout=s.dropout,
+            classes=classes,
+            patch=patch,
+        )
 
     def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Fit what is counted, not learned by gradient: rows' encoding, labels' shares, middle and spread of the data."""
@@ -346,8 +357,8 @@ class Diffusion(Model):
             for first in range(0, len(looks), together):
                 some = looks[first : first + together]
                 drawn = torch.cat([here.normal("look", (numbers,), look) for look in some]).to(y)
-                again = [tensor.repeat(len(some), *[1] * (tensor.dim() - 1)) for tensor in (x, y, told)]
-                each.append(self._look(*again, drawn).view(len(some), -1))
+                again = torch.arange(len(x), device=y.device).repeat(len(some))
+                each.append(self._look(x[again], y[again], told[again], drawn).view(len(some), -1))
             found.append(torch.cat(each))
         return torch.cat(found, dim=1)
 
