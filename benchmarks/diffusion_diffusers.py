@@ -144,9 +144,10 @@ def measure(gate: bool) -> Outcome:
         "diffusers, pictures a second": speed["second"],
     }
     goal = {"largest difference": "<= 1e-4", "speed, times diffusers'": ">= 1.0"}
+    version = importlib.metadata.version("diffusers")
     numbers = sum(p.numel() for p in model.network.parameters())
     notes = [
-        f"{numbers:,} weights matched one by one with the UNet2DModel of diffusers {importlib.metadata.version('diffusers')}; {n} pictures at "
+        f"{numbers:,} weights matched one by one with the UNet2DModel of diffusers {version}; {n} pictures at "
         f"once; {PAIRS} pairs of alternating runs; standard deviation of the pictures {float(made['ours'].std()):.2f}."
     ]
     return Outcome(measured, goal, apart <= 1e-4 and speed["ratio"] >= 1.0, notes)

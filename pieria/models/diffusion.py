@@ -118,7 +118,7 @@ class Diffusion(Model):
             "precision": "float32",
         },
         "small": {"channels": 16, "width": 128, "depth": 3},
-        "fashion": {"channels": 40, "multiples": (1, 2), "patch": 2},
+        "fashion": {"channels": 32, "multiples": (1, 2), "patch": 2, "batch": 32},
         "edm": {"process": "edm"},
         "flow-matching": {"process": "flow"},
         "dit": {"network": "dit", "width": 192, "depth": 6},
