@@ -27,6 +27,7 @@ RUNS = {
     "stylegan2": "digits",
     "pixelcnn": "digits",
     "flow": "digits",
+    "diffusion": "digits",
     "gp": "mauna-loa-co2",
     "gpt": "python-manual",
     "transformer": "multi30k",

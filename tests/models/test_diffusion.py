@@ -1,0 +1,183 @@
+import math
+
+import pytest
+import torch
+
+from pieria.data.batch import Batch
+from pieria.errors import FormError, UsageError
+from pieria.forms import Column, Grid, Label, Row
+from pieria.models import weights
+from pieria.models.diffusion import Diffusion, DiffusionSampling, DiffusionSettings
+from pieria.noise import ItemNoise
+from pieria.sampling.solvers import SOLVERS
+from tests.models.game import play
+
+POINTS = Row((Column("x", "number"), Column("y", "number")))
+MIXED = Row(
+    (
+        Column("pay", "number"),
+        Column("job", "category", levels=3),
+        Column("job?", "missing", of="job"),
+        Column("hours", "integer", scale=5.0, shift=40.0),
+    )
+)
+FORMS = [
+    Grid(1, 8, 9, levels=17),
+    Grid(1, 3, 3, levels=2),
+    Grid(1, 4, 5, levels=3, ordered=False),
+    Grid(2, 8, 8, levels=None),
+]
+QUICK = DiffusionSampling(steps=4)
+
+
+def tiny(form, condition=None, **settings):
+    torch.manual_seed(0)
+    small = {**Diffusion.presets["tiny"], "channels": 8, "width": 32, "terms": 8}
+    return Diffusion(DiffusionSettings.of({**small, **settings}), form, condition).eval()
+
+
+def some(form, n=16):
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(form, Grid):
+        if form.levels is None:
+            return torch.rand(n, *form.shape, generator=generator) * 2 - 1
+        return torch.randint(form.levels, (n, *form.shape), generator=generator)
+    x = torch.randn(n, len(form.columns), generator=generator)
+    if form is MIXED:
+        x[:, 1] = torch.randint(3, (n,), generator=generator)
+        x[:, 2] = (torch.rand(n, generator=generator) < 0.2).float()
+        x[:, 1] *= 1 - x[:, 2]
+        x[:, 3] = torch.randint(-5, 6, (n,), generator=generator) / 5
+    return x
+
+
+@pytest.mark.parametrize("process", ["ddpm", "edm", "flow"])
+@pytest.mark.parametrize("form", [*FORMS, POINTS, MIXED])
+def test_every_form_is_drawn_scored_filled_saved_and_explained(form, process, tmp_path):
+    condition = Label(("a", "b")) if form in (FORMS[0], MIXED) else None
+    model, x = tiny(form, condition, process=process), some(form)
+    labels = None if condition is None else torch.arange(2).repeat(8)
+    model = play(model, x, 2, labels=labels, batch=8)
+    torch.testing.assert_close(model.write(model.read(x)), x, atol=1e-3, rtol=1e-3)
+    noise = ItemNoise(3, 6)
+    asked = None if labels is None else labels[:6]
+    for solver in SOLVERS:
+        drawn = model.sample(6, QUICK.changed(solver=solver), noise, asked)
+        assert drawn.dtype == x.dtype
+        assert drawn.shape[1:] == x.shape[1:]
+        assert torch.isfinite(drawn.float()).all()
+    batch = Batch(x, condition=labels)
+    assert torch.isfinite(model.log_prob(batch)).all()
+    alone = model.log_prob(batch.rows(slice(3, 4)))
+    torch.testing.assert_close(alone, model.log_prob(batch)[3:4], atol=1e-2, rtol=1e-3)
+    mask = torch.zeros_like(x, dtype=torch.bool)
+    mask.view(len(mask), -1)[:, ::2] = True
+    filled = model.fill(x, mask, QUICK, ItemNoise(1, 16), labels)
+    assert torch.equal(filled[mask], x[mask])
+    assert not torch.equal(filled, x)
+    again = model.sample(6, QUICK, noise, asked)
+    weights.save(model, tmp_path / "model.safetensors")
+    assert torch.equal(weights.load(tmp_path / "model.safetensors").sample(6, QUICK, noise, asked), again)
+    for solver in ("dpm++", "ddpm"):
+        one, options = ItemNoise(3, 1), QUICK.changed(solver=solver)
+        steps = list(model.trace(options, one))
+        assert torch.equal(steps[-1].x, model.sample(1, options, one))
+        assert len(steps) == 5 + (condition is not None)
+    assert model.encode(x, condition=labels).shape == (16, *model.latents["z"])
+
+
+PREDICTIONS = [{"prediction": p, "noise_schedule": s} for p in ("v", "noise", "x") for s in ("cosine", "linear")]
+
+
+@pytest.mark.parametrize("settings", [*PREDICTIONS, {"process": "edm"}, {"process": "flow"}])
+def test_what_is_told_is_turned_into_the_clean_item(settings):
+    model = tiny(POINTS, **settings)
+    t = model.process.chain()[[0, 300, 700, 990]]
+    alpha, sigma = model.process.level(t)
+    x, noise = torch.randn(4, 2), torch.randn(4, 2)
+    a, b = model.target(alpha, sigma)
+    seen = (alpha[:, None] * x + sigma[:, None] * noise).float()
+    told = (a[:, None] * x + b[:, None] * noise).float()
+    torch.testing.assert_close(model._guess(seen, told, t), x, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("settings", [{}, PREDICTIONS[3], {"process": "edm"}, {"process": "flow"}])
+def test_it_learns_two_clusters(settings):
+    generator = torch.Generator().manual_seed(0)
+    side = torch.randint(2, (2000, 1), generator=generator) * 4.0 - 2
+    x = torch.cat([side, side], dim=1) + 0.2 * torch.randn(2000, 2, generator=generator)
+    model = play(tiny(POINTS, modes=1, **settings), x, 300, rate=4e-3)
+    drawn = model.sample(1000, DiffusionSampling(), ItemNoise(0, 1000))
+    near = torch.cdist(drawn, torch.tensor([[-2.0, -2.0], [2.0, 2.0]])) < 0.8
+    assert near.any(dim=1).float().mean() > 0.9
+    assert 0.35 < near[:, 0].float().mean() < 0.65
+
+
+def test_the_bound_is_near_the_likelihood_of_a_gaussian():
+    # the network says nothing more than that the data are Gaussian, of which edm's scaling makes the best denoiser
+    model = tiny(Grid(1, 2, 2, levels=None), process="edm", terms=256)
+    spread = 0.5
+    model.spread.fill_(spread)
+    x = spread * torch.randn(200, 1, 2, 2, generator=torch.Generator().manual_seed(1))
+    exact = (-0.5 * (x / spread).square() - math.log(spread) - 0.5 * math.log(2 * math.pi)).flatten(1).sum(dim=1)
+    bound = model.log_prob(Batch(x))
+    gap = exact - bound
+    assert 0 <= float(gap.mean()) < 0.3  # a chain of a thousand levels costs a hundredth more than one of ever more
+    # the straight-line denoiser, whose error is known, is what denoises here: little is left to chance
+    assert float(gap.std()) < 0.1
+
+
+def test_levels_are_scored_as_probabilities():
+    form = Grid(1, 1, 1, levels=5)
+    x = torch.arange(5).view(5, 1, 1, 1).repeat(200, 1, 1, 1)
+    model = play(tiny(form, terms=64), x, 300, rate=4e-3)
+    each = model.log_prob(Batch(torch.arange(5).view(5, 1, 1, 1))).double().exp()
+    assert 0.35 < float(each.sum()) < 1.02  # a bound: less than everything
+    assert float(each.max() / each.min()) < 3  # all are as frequent
+
+
+def test_labels_are_honoured_and_guidance_makes_samples_typical():
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(2).repeat(500)
+    x = torch.stack([y * 2 - 1 + 1.0 * torch.randn(1000, generator=generator), torch.randn(1000, generator=generator)], 1)
+    model = play(tiny(POINTS, Label(("left", "right")), modes=1), x, 400, labels=y, rate=4e-3)
+    wanted = torch.arange(2).repeat(200)
+    sides = []
+    for guidance in (0.0, 1.0, 4.0):
+        drawn = model.sample(400, DiffusionSampling(guidance=guidance), ItemNoise(0, 400), wanted)
+        sides.append(float(((drawn[:, 0] > 0).long() == wanted).float().mean()))
+    assert 0.4 < sides[0] < 0.6  # the label is not followed
+    assert 0.75 < sides[1] < 0.93  # 0.84 of the data
+    assert sides[2] > sides[1]
+
+
+def test_noise_of_an_item_leads_back_to_it():
+    x = some(Grid(1, 8, 8, levels=17), 64) // 6
+    model = play(tiny(Grid(1, 8, 8, levels=17)), x, 30, batch=16)
+    z = model.encode(x[:4])
+    assert 0.05 < float(z.std()) < 3
+    back = model.decode(z, options=DiffusionSampling(solver="ddim", steps=100))
+    assert float((back - x[:4]).abs().float().mean()) < 2
+
+
+def test_nonsense_is_refused():
+    with pytest.raises(UsageError, match="learned without labels"):
+        tiny(POINTS).sample(1, DiffusionSampling(guidance=2.0), ItemNoise(0, 1))
+    with pytest.raises(UsageError, match="latent space"):
+        tiny(POINTS).decode(torch.zeros(1, 2), space="w")
+    with pytest.raises(UsageError, match="rows"):
+        tiny(POINTS, network="unet")
+    with pytest.raises(UsageError, match="multiple of 32"):
+        tiny(FORMS[0], network="dit", width=40)
+    with pytest.raises(FormError, match="at least 4 cells"):
+        tiny(Grid(1, 3, 3), network="unet", patch=2)
+    with pytest.raises(FormError, match="a mask of"):
+        tiny(POINTS).fill(torch.zeros(2, 2), torch.zeros(2, 3, dtype=torch.bool), QUICK, ItemNoise(0, 2))
+    with pytest.raises(FormError, match="5 × 5"):
+        tiny(Grid(1, 4, 4, levels=2)).log_prob(Batch(torch.zeros(1, 1, 5, 5).long()))
+
+
+@pytest.mark.parametrize("preset", Diffusion.presets)
+def test_every_preset_is_built(preset):
+    with torch.device("meta"):
+        Diffusion(DiffusionSettings.of(Diffusion.presets[preset]), Grid(1, 28, 28, levels=256))
