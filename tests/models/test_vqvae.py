@@ -1,7 +1,6 @@
 """VQ-VAE: symbols and back, a bound that is one, two stages in one fit, any family as the prior, resumed alike."""
 
 import itertools
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,11 +10,12 @@ from pieria.data.examples import ItemExamples
 from pieria.errors import FormError, UsageError
 from pieria.forms import Grid, Label, Tokens
 from pieria.models import weights
-from pieria.models.contract import Learns, Model
+from pieria.models.contract import Learns
 from pieria.models.vqvae import VQVAE, VQVAESampling, VQVAESettings
 from pieria.noise import ItemNoise, seeded
 from pieria.training.loop import learn
 from pieria.training.plan import Plan
+from pieria.training.stages import course
 from pieria.training.workspace import Workspace
 
 SMALL = Grid(1, 4, 4, levels=2)
@@ -55,8 +55,6 @@ def test_one_fit_teaches_both_stages():
     drawn = model.sample(200, VQVAESampling(observation="typical"), ItemNoise(0, 200))
     real = {tuple(row) for row in x.flatten(1).tolist()}
     assert sum(tuple(row) in real for row in drawn.flatten(1).tolist()) > 140
-    # the rate of the prior is its own family's: three times that of the code book
-    assert model.stages()[1].rate == pytest.approx(5.0)
 
 
 def test_the_bound_is_one():
@@ -207,8 +205,7 @@ def test_what_does_not_fit_is_said():
         model.encode(torch.zeros(1, 1, 5, 4, dtype=torch.int64))
 
 
-def test_a_stage_may_learn_at_a_rate_of_its_own():
+def test_a_stage_learns_at_the_rate_of_its_own_family():
     assert plan(100).part(0.5, 3.0) == plan(50).changed(rate=3e-3)
-    model = tiny()
-    assert replace(model.stages()[0], rate=2.0).rate == 2.0
-    assert isinstance(model.prior_model, Model)
+    assert [stage.rate for stage in course(tiny(prior="gpt"))] == pytest.approx([1.0, 3.0])
+    assert [stage.rate for stage in course(tiny(prior="gpt:tiny"))] == pytest.approx([1.0, 5.0])
