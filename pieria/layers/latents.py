@@ -9,6 +9,7 @@ from pieria.layers.mlp import MLP
 from pieria.noise import Noise
 
 NARROWEST, WIDEST = -14.0, 6.0  # log variance
+WIDEST_HIDDEN = 512  # features between two codes at most
 
 
 def gaussian(raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,8 +59,9 @@ class Ladder(nn.Module):
     def __init__(self, features: int, first: int, second: int) -> None:
         super().__init__()
         self.first, self.second = first, second
-        self.up = MLP(features, (features,), 2 * second)
-        self.down = MLP(second, (features,), 2 * first)
+        hidden = min(features, WIDEST_HIDDEN)
+        self.up = MLP(features, (hidden,), 2 * second)
+        self.down = MLP(second, (hidden,), 2 * first)
 
     def infer(self, features: Tensor, mean: Tensor, deviation: Tensor, away: Tensor) -> tuple[Tensor, Tensor]:
         """Codes ``[batch, draw, first + second]`` and ``log p(z) - log q(z | x)`` ``[batch, draw]``.

@@ -133,6 +133,7 @@ class VAE(Model):
             encoding = RowEncoding(form, settings.modes)
             self.observation = Mixed(encoding)
             self.shape: tuple[int, ...] = (self.observation.outputs,)
+            seen: tuple[int, ...] = (encoding.inputs,)
             self.read = MLP(encoding.inputs + given, widths, None)
             self.write = MLP(latent + given, widths[::-1], self.observation.outputs)
             features = widths[-1]
@@ -140,6 +141,7 @@ class VAE(Model):
             assert isinstance(form, Grid)
             self.observation = over_grid(form, settings.observation)
             self.shape = (self.observation.outputs, form.height, form.width)
+            seen = (grids.channels(form), form.height, form.width)
             if self._convolves():
                 self.read = Encoder(grids.channels(form), form.height, form.width, settings.channels, nonlinear="silu")
                 self.write = nn.Sequential(
@@ -155,10 +157,7 @@ class VAE(Model):
                 features = widths[-1]
         self.posterior = nn.Linear(features, 2 * latent)
         self.ladder = Ladder(features, latent, settings.top) if settings.top else None
-        self.vamp: Vamp | None = None
-        if settings.prior == "vamp":
-            seen = encoding.inputs if isinstance(form, Row) else (grids.channels(form), form.height, form.width)
-            self.vamp = Vamp(settings.made_up, (seen,) if isinstance(seen, int) else seen)
+        self.vamp = Vamp(settings.made_up, seen) if settings.prior == "vamp" else None
         self.numbers = latent + settings.top
         self.plain = self.ladder is None and self.vamp is None and settings.draws == 1
         self._combined()

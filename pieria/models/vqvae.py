@@ -233,7 +233,7 @@ class VQVAE(Model):
         """The pictures of symbols or of vectors; without ``noise`` the most typical ones."""
         self._only(space)
         if space == "codes":
-            check(Grid(*self.latents["codes"], levels=self.settings.codes, ordered=False), z, "the codes")
+            check(Grid(self.settings.depth, *self.coder.field, levels=self.settings.codes, ordered=False), z, "the codes")
             z = self.coder.vectors(z)
         raw = self.coder.generate(z)
         options = options if isinstance(options, VQVAESampling) else VQVAESampling.of({})
