@@ -1,6 +1,7 @@
 """Priors over codes beyond the standard Gaussian: guesses for made-up items (VampPrior), a second code above the first."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,15 @@ def gaussian(raw: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (0.5 * log_variance.clamp(NARROWEST, WIDEST)).exp()
 
 
+def standard(mean: Tensor, deviation: Tensor, away: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes ``[batch, draw, size]`` by standard draws ``away``, and ``log p(z) - log q(z | x)`` ``[batch, draw]``.
+
+    ``q`` has this ``mean`` and ``deviation`` ``[batch, size]``, the prior is a standard Gaussian.
+    """
+    z = mean[:, None] + deviation[:, None] * away
+    return z, 0.5 * (away.square() - z.square()).sum(dim=2) + deviation.log().sum(dim=1, keepdim=True)
+
+
 class Vamp(nn.Module):
     """``p(z) = 1/K Σ_k q(z | u_k)``: the guesses for K made-up items, which are learned (Tomczak and Welling 2018).
 
@@ -29,10 +39,24 @@ class Vamp(nn.Module):
         self.items = nn.Parameter(torch.randn(count, *shape))
 
     @torch.no_grad()
-    def begin(self, seen: Tensor) -> None:
-        """Start at items ``[n, *shape]`` as the encoder sees them, evenly spaced."""
-        places = torch.linspace(0, len(seen) - 1, len(self.items)).round().long()
-        self.items.copy_(seen[places.to(seen.device)])
+    def begin(self, batches: Iterable[Tensor]) -> None:
+        """Start at items ``[n, *shape]`` as the encoder sees them: the first, evenly spaced where fewer are needed."""
+        found: list[Tensor] = []
+        for seen in batches:
+            found.append(seen)
+            if sum(map(len, found)) >= len(self.items):
+                break
+        there = torch.cat(found)
+        places = torch.linspace(0, len(there) - 1, len(self.items), device=there.device).round().long()
+        self.items.copy_(there[places])
+
+    def infer(
+        self, mean: Tensor, deviation: Tensor, away: Tensor, means: Tensor, deviations: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `standard`, but for the prior, which is that of the guesses ``means`` and ``deviations`` ``[K, size]``."""
+        z = mean[:, None] + deviation[:, None] * away
+        guessed = -0.5 * (away.square() + math.log(2 * math.pi)).sum(dim=2) - deviation.log().sum(dim=1, keepdim=True)
+        return z, self.log_prob(z, means, deviations) - guessed
 
     @staticmethod
     def log_prob(z: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:

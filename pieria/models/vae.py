@@ -30,7 +30,7 @@ from pieria.forms import Form, Grid, Label, Row
 from pieria.layers import grids
 from pieria.layers.convolution import Decoder, Encoder
 from pieria.layers.labels import Labels
-from pieria.layers.latents import Ladder, Vamp, gaussian
+from pieria.layers.latents import Ladder, Vamp, gaussian, standard
 from pieria.layers.mlp import MLP
 from pieria.layers.precision import Precision, products
 from pieria.layers.rows import RowEncoding
@@ -102,7 +102,6 @@ class VAE(Model):
         "mlp": {"network": "mlp", "latent": 50, "widths": (500, 500)},
         "convolution": {"network": "convolution", "latent": 64, "channels": 256},
         "disentangled": {"latent": 10, "beta": 4.0},
-        "iwae": {"draws": 5},
         "vamp": {"prior": "vamp", "kl_warmup": 500},
         "ladder": {"latent": 64, "top": 16, "kl_warmup": 500},
     }
@@ -166,10 +165,9 @@ class VAE(Model):
 
     def _combined(self) -> None:
         s = self.settings
-        if s.top and s.prior == "vamp":
-            raise UsageError(f"prior=vamp with top={s.top}", "one of the two", "Leave top at 0")
-        if s.prior == "vamp" and self.condition is not None:
-            raise UsageError("prior=vamp with labels", "a prior that does not depend on them", "Use prior=gaussian")
+        if self.vamp is not None and (s.top or self.condition is not None):
+            got = f"prior=vamp with {f'top={s.top}' if s.top else 'labels'}"
+            raise UsageError(got, "one Gaussian code above the items, or made-up items for all", "Use prior=gaussian")
         if s.free_bits and not self.plain:
             got = f"free_bits={s.free_bits} where the KL term is not known number by number"
             raise UsageError(got, "draws=1, prior=gaussian, top=0", "Use kl_warmup")
@@ -186,12 +184,7 @@ class VAE(Model):
         if isinstance(self.observation, Mixed):
             self.observation.encoding.fit(batches)
         if self.vamp is not None:
-            found: list[Tensor] = []
-            for batch in batches():
-                found.append(self._seen(batch.x.to(self.posterior.weight.device)))
-                if sum(map(len, found)) >= self.settings.made_up:
-                    break
-            self.vamp.begin(torch.cat(found))
+            self.vamp.begin(self._seen(batch.x.to(self.vamp.items.device)) for batch in batches())
 
     # ---- the two networks --------------------------------------------------------------------------------------------
 
@@ -223,12 +216,9 @@ class VAE(Model):
         mean, deviation, features = guess
         if self.ladder is not None:
             return self.ladder.infer(features, mean, deviation, away)
-        z = mean[:, None] + deviation[:, None] * away
         if self.vamp is not None:
-            guessed = -0.5 * (away.square() + math.log(2 * math.pi)).sum(dim=2) - deviation.log().sum(dim=1, keepdim=True)
-            return z, self.vamp.log_prob(z, *self._made_up()) - guessed
-        # the same two terms for each draw: z under the prior against z under the guess
-        return z, 0.5 * (away.square() - z.square()).sum(dim=2) + deviation.log().sum(dim=1, keepdim=True)
+            return self.vamp.infer(mean, deviation, away, *self._made_up())
+        return standard(mean, deviation, away)
 
     def generate(self, z: Tensor, labels: Tensor) -> Tensor:
         """What the observation law reads: codes ``[batch, …, number]`` to ``[batch, …, *shape]``."""
