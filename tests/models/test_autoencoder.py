@@ -24,7 +24,7 @@ def digits(n=500):
 
 def fitted(form, x, steps, *, batch=64, rate=1e-3, final=0.1, **settings):
     torch.manual_seed(0)
-    model = Autoencoder(AutoencoderSettings.of({"precision": "float32", **settings}), form)
+    model = Autoencoder(AutoencoderSettings.of({"precision": "float32", "components": 2, **settings}), form)
     plan = Plan.of({**Autoencoder.training_defaults, "steps": steps, "batch": batch, "rate": rate, "final": final})
     learn(model, ItemExamples(form, x), None, plan.changed(average=0.0, warmup=20))
     return model

@@ -4,11 +4,14 @@ import pytest
 import torch
 
 from pieria.data.batch import Batch
+from pieria.data.examples import ItemExamples
 from pieria.errors import FormError, PieriaError, UsageError
 from pieria.forms import Column, Grid, Label, Row
 from pieria.models import weights
 from pieria.models.vae import VAE, VAESampling, VAESettings
 from pieria.noise import ItemNoise, StepNoise
+from pieria.training.loop import learn
+from pieria.training.plan import Plan
 from tests.models.game import play
 
 BINARY = Grid(1, 1, 2, levels=2)
@@ -113,7 +116,7 @@ def test_the_kl_term_is_warmed_up_and_has_free_bits(tmp_path):
             float(wanted.parts["reconstruction"] + share * wanted.parts["kl"]), rel=1e-5
         )
     cold.steps.fill_(0)
-    play(cold, x, 7)
+    learn(cold, ItemExamples(BINARY, x), None, Plan.of({"steps": 7}))
     weights.save(cold, tmp_path / "model.safetensors")
     assert int(weights.load(tmp_path / "model.safetensors").steps) == 7
     free = tiny(BINARY, free_bits=50.0)

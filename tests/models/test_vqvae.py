@@ -57,6 +57,7 @@ def test_one_fit_teaches_both_stages():
     assert sum(tuple(row) in real for row in drawn.flatten(1).tolist()) > 140
 
 
+@torch.no_grad()
 def test_the_bound_is_one():
     form = Grid(1, 2, 2, levels=2)
     model = tiny(form, halvings=1, width=2)
