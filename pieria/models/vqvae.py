@@ -103,8 +103,8 @@ class VQVAE(Model):
         "tiny": {
             "codes": 32, "width": 4, "channels": 16, "blocks": 1, "prior": "gpt:tiny", "precision": "float32",
         },
-        "small": {"codes": 64, "channels": 32, "prior_settings": ("layers=3", "width=96")},
-        "fashion": {"codes": 256, "channels": 64, "prior_settings": ("layers=4", "width=128")},
+        "small": {"codes": 64, "channels": 32, "prior_settings": ("layers=3", "width=96", "dropout=0.3")},
+        "fashion": {"codes": 256, "channels": 64, "share": 0.4, "prior_settings": ("layers=4", "width=128")},
         "residual": {"codes": 128, "depth": 2, "prior_settings": ("layers=4", "width=128")},
         "dvae": {"quantiser": "gumbel", "prior_settings": ("layers=4", "width=128")},
         "counted": {"prior": "ngram:tiny", "share": 0.99},
