@@ -137,13 +137,17 @@ class Trains(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of a model that learns in stages: ``part`` learns from ``view`` of the examples of ``split``."""
+    """One part of a model that learns in stages: ``part`` learns from ``view`` of the examples of ``split``.
+
+    It has this ``share`` of the budget, and ``rate`` times the plan's learning rate: parts of other families have theirs.
+    """
 
     name: str
     part: Model
     view: Callable[[Batch], Batch]
     share: float
     split: Literal["train", "validation"] = "train"
+    rate: float = 1.0
 
 
 @runtime_checkable

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from pieria import registry
 from pieria.data.batch import Batch, mask_after_end
-from pieria.errors import TrainingError, UsageError, unknown
+from pieria.errors import TrainingError, UsageError
 from pieria.forms import Form, Grid, Row, Tokens
 from pieria.models.contract import Explains, Model, Predicts, ScoresSymbols, Stage, Step
+from pieria.models.parts import named
 from pieria.models.weights import build, describe
 from pieria.noise import Noise
 from pieria.sampling.decoding import Decoding, generate, trace_symbols
@@ -77,9 +78,7 @@ class Mix(Model):
         if said in ("", "tiny"):
             said = CHEAP[type(form).kind, said]
         self.given = said.lstrip().startswith("[")  # descriptions, of parts that are fitted and whose weights come along
-        parts = (
-            [build(part) for part in json.loads(said)] if self.given else [_named(name, form) for name in said.split(",")]
-        )
+        parts = [build(part) for part in json.loads(said)] if self.given else [named(name, form) for name in said.split(",")]
         self.blend = (BlendOfSymbols if isinstance(form, Tokens) else Blend)(parts, form)
         # as true of a mixture as of its parts; card and audit ask it of the model
         self.holds_data = any(part.holds_data for part in parts)  # type: ignore[misc]
@@ -321,16 +320,6 @@ def _same(batch: Batch) -> Batch:
 
 def _law(logits: Tensor) -> Tensor:
     return torch.log_softmax(logits.double(), dim=-1)
-
-
-def _named(name: str, form: Form) -> Model:
-    """An unfitted part from ``family`` or ``family:preset``."""
-    family_name, _, preset = name.strip().partition(":")
-    family = registry.find(family_name)
-    if preset and preset not in family.presets:
-        raise unknown(f"preset of {family_name}", preset, family.presets)
-    chosen = {k: v for k, v in family.presets.get(preset, {}).items() if k in family.Settings.model_fields}
-    return family(family.Settings.of(chosen), form)
 
 
 def _check(parts: Sequence[Model]) -> None:

@@ -5,13 +5,15 @@ An item ``x`` is thought to come from a hidden code ``z``: first ``z`` is drawn 
 then the decoder says how each cell of ``x`` is distributed, the **observation law**. Which codes could have made a given
 item is what the encoder guesses: ``q(z | x)``, a Gaussian for each item. Both learn together by raising the evidence
 lower bound, ``E_q[log p(x | z)] - β KL(q(z | x) ‖ p(z))``: write the item back well, with codes that say no more than
-they must. With several draws a bound that is tighter (IWAE): ``log 1/k Σ p(x, z_i) / q(z_i | x)``.
+they must. With several draws a bound that is tighter (IWAE): ``log 1/k Σ p(x, z_i) / q(z_i | x)``. The prior may be learned
+too, as the guesses for made-up items (``prior=vamp``), or stand on a second code (``top``).
 
 It gives a latent space that is smooth (near codes, similar items) and a likelihood from below. It is not sharp: what
 the code does not say is drawn cell by cell.
 
 Papers: Kingma & Welling 2014 (arXiv 1312.6114); Rezende et al. 2014 (1401.4082); Higgins et al. 2017 (β); Burda et al.
-2016 (1509.00519, importance weights).
+2016 (1509.00519, importance weights); Kingma et al. 2016 (1606.04934, free bits); Sønderby et al. 2016 (1602.02282, ladder);
+Tomczak & Welling 2018 (1705.07120, VampPrior).
 """
 
 import hashlib
@@ -28,6 +30,7 @@ from pieria.forms import Form, Grid, Label, Row
 from pieria.layers import grids
 from pieria.layers.convolution import Decoder, Encoder
 from pieria.layers.labels import Labels
+from pieria.layers.latents import Ladder, Vamp, gaussian, standard
 from pieria.layers.mlp import MLP
 from pieria.layers.precision import Precision, products
 from pieria.layers.rows import RowEncoding
@@ -55,6 +58,13 @@ class VAESettings(AnySettings):
     )
     beta: float = Field(1.0, ge=0, description="weight of the KL term; above 1 codes say less and are more independent")
     draws: int = Field(1, ge=1, description="codes drawn for each item in training; more than 1 is the IWAE bound")
+    kl_warmup: int = Field(0, ge=0, description="steps in which the KL term's weight rises from 0 to beta")
+    free_bits: float = Field(0.0, ge=0, description="nats that each number of a code may say, on average, before they cost")
+    prior: Literal["gaussian", "vamp"] = Field(
+        "gaussian", description="standard, or vamp: the mean of the guesses for made-up items, which are learned"
+    )
+    made_up: int = Field(200, ge=1, description="vamp: how many made-up items")
+    top: int = Field(0, ge=0, description="numbers in a second code, from which the first is drawn (ladder); 0 is none")
     importance: int = Field(16, ge=1, description="importance samples in log_prob; 1 is the evidence lower bound")
     modes: int = Field(16, ge=1, description="rows: bumps that the law of a number is made of; 1 is a single Gaussian")
     precision: Precision = Field(
@@ -92,6 +102,8 @@ class VAE(Model):
         "mlp": {"network": "mlp", "latent": 50, "widths": (500, 500)},
         "convolution": {"network": "convolution", "latent": 64, "channels": 256},
         "disentangled": {"latent": 10, "beta": 4.0},
+        "vamp": {"prior": "vamp", "kl_warmup": 500},
+        "ladder": {"latent": 64, "top": 16, "kl_warmup": 500},
     }
     training_defaults: ClassVar[dict[str, Any]] = {
         "batch": 128,
@@ -120,6 +132,7 @@ class VAE(Model):
             encoding = RowEncoding(form, settings.modes)
             self.observation = Mixed(encoding)
             self.shape: tuple[int, ...] = (self.observation.outputs,)
+            seen: tuple[int, ...] = (encoding.inputs,)
             self.read = MLP(encoding.inputs + given, widths, None)
             self.write = MLP(latent + given, widths[::-1], self.observation.outputs)
             features = widths[-1]
@@ -127,6 +140,7 @@ class VAE(Model):
             assert isinstance(form, Grid)
             self.observation = over_grid(form, settings.observation)
             self.shape = (self.observation.outputs, form.height, form.width)
+            seen = (grids.channels(form), form.height, form.width)
             if self._convolves():
                 self.read = Encoder(grids.channels(form), form.height, form.width, settings.channels, nonlinear="silu")
                 self.write = nn.Sequential(
@@ -141,6 +155,22 @@ class VAE(Model):
                 self.write = MLP(latent + given, widths[::-1], math.prod(self.shape))
                 features = widths[-1]
         self.posterior = nn.Linear(features, 2 * latent)
+        self.ladder = Ladder(features, latent, settings.top) if settings.top else None
+        self.vamp = Vamp(settings.made_up, seen) if settings.prior == "vamp" else None
+        self.numbers = latent + settings.top
+        self.plain = self.ladder is None and self.vamp is None and settings.draws == 1
+        self._combined()
+        if settings.kl_warmup:
+            self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def _combined(self) -> None:
+        s = self.settings
+        if self.vamp is not None and (s.top or self.condition is not None):
+            got = f"prior=vamp with {f'top={s.top}' if s.top else 'labels'}"
+            raise UsageError(got, "one Gaussian code above the items, or made-up items for all", "Use prior=gaussian")
+        if s.free_bits and not self.plain:
+            got = f"free_bits={s.free_bits} where the KL term is not known number by number"
+            raise UsageError(got, "draws=1, prior=gaussian, top=0", "Use kl_warmup")
 
     def _convolves(self) -> bool:
         form, network = self.form, self.settings.network
@@ -153,25 +183,46 @@ class VAE(Model):
         self.labels.fit(batches)
         if isinstance(self.observation, Mixed):
             self.observation.encoding.fit(batches)
+        if self.vamp is not None:
+            self.vamp.begin(self._seen(batch.x.to(self.vamp.items.device)) for batch in batches())
 
     # ---- the two networks --------------------------------------------------------------------------------------------
 
-    def infer(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of ``q(z | x)``, each ``[batch, latent]``; ``labels`` is one-hot ``[batch, class]``."""
+    def _seen(self, x: Tensor) -> Tensor:
         if isinstance(self.observation, Mixed):
-            features = self.read(torch.cat([self.observation.encoding.encode(x), labels], dim=1))
+            return self.observation.encoding.encode(x)
+        assert isinstance(self.form, Grid)
+        return grids.read(self.form, x)
+
+    def infer(self, seen: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean and deviation of ``q(z | x)``, each ``[batch, latent]``, and the features that they come from.
+
+        ``seen`` are items as the encoder reads them, ``labels`` is one-hot ``[batch, class]``.
+        """
+        if self._convolves():
+            features = torch.cat([self.read(seen), labels], dim=1)
         else:
-            assert isinstance(self.form, Grid)
-            picture = grids.read(self.form, x)
-            if self._convolves():
-                features = torch.cat([self.read(picture), labels], dim=1)
-            else:
-                features = self.read(torch.cat([picture.flatten(1), labels], dim=1))
-        mean, log_variance = self.posterior(features).chunk(2, dim=1)
-        return mean, (0.5 * log_variance.clamp(-14, 6)).exp()
+            features = self.read(torch.cat([seen.flatten(1), labels], dim=1))
+        mean, deviation = gaussian(self.posterior(features))
+        return mean.float(), deviation.float(), features.float()
+
+    def _made_up(self) -> tuple[Tensor, Tensor]:
+        """The guesses for the made-up items."""
+        assert self.vamp is not None
+        return self.infer(self.vamp.items, self.vamp.items.new_zeros(len(self.vamp.items), 0))[:2]
+
+    def codes(self, guess: tuple[Tensor, Tensor, Tensor], away: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes ``[batch, draw, number]`` by standard draws ``away``, and ``log p(z) - log q(z | x)`` ``[batch, draw]``."""
+        mean, deviation, features = guess
+        if self.ladder is not None:
+            return self.ladder.infer(features, mean, deviation, away)
+        if self.vamp is not None:
+            return self.vamp.infer(mean, deviation, away, *self._made_up())
+        return standard(mean, deviation, away)
 
     def generate(self, z: Tensor, labels: Tensor) -> Tensor:
-        """What the observation law reads: codes ``[batch, …, latent]`` to ``[batch, …, *shape]``."""
+        """What the observation law reads: codes ``[batch, …, number]`` to ``[batch, …, *shape]``."""
+        z = z[..., : self.settings.latent]  # what a second code says, it says through the first
         if labels.shape[1]:
             between = labels.reshape(labels.shape[0], *[1] * (z.dim() - 2), labels.shape[1])
             z = torch.cat([z, between.expand(*z.shape[:-1], -1)], dim=-1)
@@ -186,25 +237,35 @@ class VAE(Model):
 
     def phases(self) -> list[Phase]:
         """A game with one move."""
-        return [Phase("bound", "model", self.loss)]
+        return [Phase("bound", "model", self.loss, after=self._warmer if self.settings.kl_warmup else None)]
+
+    def _warmer(self) -> None:
+        self.get_buffer("steps").add_(1)
 
     def loss(self, batch: Batch, noise: Noise) -> Losses:
         """The negative evidence lower bound: nats to write the item back, plus β times the nats that its code says."""
         labels = self.labels(batch.condition, len(batch))
         k, beta = self.settings.draws, self.settings.beta
-        with products(self.settings.precision, batch.x.device):
-            mean, deviation = (part.float() for part in self.infer(batch.x, labels))
-            away = noise.normal("z", (k, self.settings.latent)).to(mean)
-            z = mean[:, None] + deviation[:, None] * away  # [batch, draw, latent]
+        if self.settings.kl_warmup:
+            beta *= min(1.0, float(self.get_buffer("steps") + 1) / self.settings.kl_warmup)
+        precise = self.settings.precision
+        with products(precise, batch.x.device):
+            guess = self.infer(self._seen(batch.x), labels)
+        z, told = self.codes(
+            guess, noise.normal("z", (k, self.numbers)).to(guess[0])
+        )  # [batch, draw, number], [batch, draw]
+        with products(precise, batch.x.device):
             raw = self.generate(z, labels).float()
         written = self.observation.log_prob(raw, batch.x)  # [batch, draw]
-        kl = 0.5 * (mean.square() + deviation.square() - 1 - 2 * deviation.log()).sum(dim=1)
-        if k == 1:
-            loss = (beta * kl - written[:, 0]).mean()
+        kl = -told.mean(dim=1)
+        if self.plain:
+            mean, deviation, _ = guess
+            each = 0.5 * (mean.square() + deviation.square() - 1 - 2 * deviation.log())
+            kl = each.sum(dim=1)
+            cost = each.mean(dim=0).clamp_min(self.settings.free_bits).sum() if self.settings.free_bits else kl
+            loss = (beta * cost - written[:, 0]).mean()
         else:
-            # the same two terms for each draw: z under the prior against z under the guess
-            code = 0.5 * (away.square() - z.square()).sum(dim=2) + deviation.log().sum(dim=1, keepdim=True)
-            loss = -((written + beta * code).logsumexp(dim=1) - math.log(k)).mean()
+            loss = -((written + beta * told).logsumexp(dim=1) - math.log(k)).mean()
         parts = {"reconstruction": -written.mean().detach(), "kl": kl.mean().detach()}
         return Losses(loss, parts, count=len(batch))
 
@@ -227,14 +288,13 @@ class VAE(Model):
         ``samples=1`` is the evidence lower bound; its mean rises with ``samples`` towards the likelihood.
         """
         check(self.form, batch.x)
-        n, latent = len(batch), self.settings.latent
+        n = len(batch)
         labels = self.labels(self.labels.required(batch.condition, n), n)
-        mean, deviation = self.infer(batch.x, labels)
-        total = mean.new_full((n,), -math.inf)
+        guess = self.infer(self._seen(batch.x), labels)
+        total = guess[0].new_full((n,), -math.inf)
         for start in range(0, samples, DRAW):
-            away = noise.normal("z", (min(DRAW, samples - start), latent), step=start // DRAW).to(mean)
-            z = mean[:, None] + deviation[:, None] * away
-            weight = 0.5 * (away.square() - z.square()).sum(dim=2) + deviation.log().sum(dim=1, keepdim=True)
+            away = noise.normal("z", (min(DRAW, samples - start), self.numbers), step=start // DRAW).to(total)
+            z, weight = self.codes(guess, away)
             step = max(1, AT_ONCE // (away.shape[1] * math.prod(self.shape)))
             for first in range(0, n, step):
                 part = slice(first, first + step)
@@ -246,21 +306,29 @@ class VAE(Model):
 
     @property
     def latents(self) -> dict[str, tuple[int, ...]]:
-        """One space: ``z``, standard Gaussian."""
-        return {"z": (self.settings.latent,)}
+        """One space: ``z``, spread as the prior says; with a second code both, the first one in front."""
+        return {"z": (self.numbers,)}
 
     def prior(self, n: int, noise: Noise) -> Tensor:
-        """``n`` codes ``[n, latent]``."""
+        """``n`` codes ``[n, number]``."""
         assert len(noise) == n
-        return noise.normal("z", (self.settings.latent,)).to(self.posterior.weight)
+        return self._prior(noise, 1.0)
+
+    @torch.no_grad()
+    def _prior(self, noise: Noise, temperature: float) -> Tensor:
+        white = temperature * noise.normal("z", (self.numbers,)).to(self.posterior.weight)
+        if self.ladder is not None:
+            return self.ladder.prior(white)
+        return white if self.vamp is None else self.vamp.prior(white, noise, *self._made_up())
 
     @torch.no_grad()
     def encode(self, x: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
-        """The mean of ``q(z | x)``, ``[batch, latent]``."""
+        """The mean of ``q(z | x)``, ``[batch, number]``."""
         self._only(space)
         check(self.form, x)
         labels = self.labels(self.labels.required(condition, len(x)), len(x))
-        return self.infer(x, labels)[0]
+        guess = self.infer(self._seen(x), labels)
+        return self.codes(guess, guess[0].new_zeros(len(x), 1, self.numbers))[0][:, 0]
 
     @torch.no_grad()
     def decode(
@@ -310,7 +378,8 @@ class VAE(Model):
     def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
         """A code from the prior, what the decoder says of it, and an item drawn from that law."""
         assert isinstance(options, VAESampling)
-        return self.decode(options.temperature * self.prior(n, noise), "z", options, noise, condition)
+        assert len(noise) == n
+        return self.decode(self._prior(noise, options.temperature), "z", options, noise, condition)
 
     @torch.no_grad()
     def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
@@ -319,8 +388,9 @@ class VAE(Model):
         label = self.labels.chosen(condition, noise, 1)
         if label is not None and isinstance(self.condition, Label):
             yield Step("label", note=f"The class is {self.condition.classes[int(label)]!r}.", data={"label": label})
-        z = options.temperature * self.prior(1, noise)
-        yield Step("prior", note="A code is drawn from a standard Gaussian, knowing nothing of the data.", data={"z": z})
+        z = self._prior(noise, options.temperature)
+        law = "the guess for a made-up item" if self.vamp is not None else "a standard Gaussian, knowing nothing of the data"
+        yield Step("prior", note=f"A code is drawn from {law}.", data={"z": z})
         raw = self.generate(z, self.labels(label, 1))
         typical = self.observation.typical(raw)
         yield Step(

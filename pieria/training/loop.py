@@ -179,7 +179,7 @@ class _Learning:
             best=finite(p.best),
             best_step=p.best_step,
             held_out=finite(p.looked),
-            unit=unit(self.model),
+            unit=unit(stages[-1].part),
             seconds=round(p.seconds, 3),
             elapsed=round(self.journal.elapsed(), 3),
             cost=self.meter.cost(),
@@ -187,7 +187,8 @@ class _Learning:
 
     def _stage(self, stage: Stage, *, last: bool) -> None:
         part = stage.part
-        plan = self.plan.part(stage.share) if isinstance(part, Trains) else self.plan  # an estimation takes what it takes
+        # an estimation takes what it takes
+        plan = self.plan.part(stage.share, stage.rate) if isinstance(part, Trains) else self.plan
         train, validation = chosen(stage, self.train, self.validation)
         seen = validation if plan.evaluate_every != 0 and HeldOut.possible(part, validation) else None
         held = None if seen is None else HeldOut(part, seen, plan.evaluate_count, plan.batch, self.processes)

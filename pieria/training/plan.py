@@ -135,8 +135,10 @@ class Plan(Settings):
         long = (self.seconds or 0.0) >= LONG_SECONDS or (total or 0) >= LONG_STEPS
         return device == "cuda" and long and not self.lora_rank
 
-    def part(self, share: float) -> Self:
-        """The plan of a stage that has this share of the budget."""
+    def part(self, share: float, rate: float = 1.0) -> Self:
+        """The plan of a stage that has this share of the budget, and ``rate`` times the learning rate."""
+        if rate != 1:
+            return self.changed(rate=self.rate * rate).part(share)
         if self.steps is not None or (self.epochs is None and self.seconds is None):
             return self.changed(steps=max(1, round((self.steps or DEFAULT_STEPS) * share)))
         if self.epochs is not None:

@@ -59,7 +59,8 @@ def course(model: Model) -> list[Stage]:
         for part in inner:
             name = f"{stage.name}/{part.name}" if part.name else stage.name
             split = part.split if stage.split == "train" else stage.split
-            flat.append(Stage(name, part.part, _after(stage.view, part.view), stage.share * part.share, split))
+            view = _after(stage.view, part.view)
+            flat.append(Stage(name, part.part, view, stage.share * part.share, split, stage.rate * part.rate))
     if not flat:
         raise TrainingError(f"{type(model).__name__} has no stages", "at least one")
     return flat

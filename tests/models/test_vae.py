@@ -4,11 +4,14 @@ import pytest
 import torch
 
 from pieria.data.batch import Batch
+from pieria.data.examples import ItemExamples
 from pieria.errors import FormError, PieriaError, UsageError
 from pieria.forms import Column, Grid, Label, Row
 from pieria.models import weights
 from pieria.models.vae import VAE, VAESampling, VAESettings
 from pieria.noise import ItemNoise, StepNoise
+from pieria.training.loop import learn
+from pieria.training.plan import Plan
 from tests.models.game import play
 
 BINARY = Grid(1, 1, 2, levels=2)
@@ -81,6 +84,52 @@ def test_the_loss_is_the_negative_bound():
         other = tiny(BINARY, latent=1, draws=draws)
         loss = float(other.loss(Batch(x), StepNoise(0, 0, "bound", len(x))).loss.detach())
         assert loss == pytest.approx(-float(model.bound(Batch(x), draws, ItemNoise(1, len(x))).mean()), abs=0.03)
+
+
+LEARNED = [{"prior": "vamp", "made_up": 5}, {"top": 1}, {"prior": "vamp", "made_up": 3, "draws": 3}]
+
+
+@pytest.mark.parametrize("settings", LEARNED)
+def test_a_learned_prior_is_drawn_from_as_it_is_scored(settings):
+    model = play(tiny(BINARY, latent=1, **settings), correlated(), 100, rate=1e-2)
+    x = torch.tensor(list(itertools.product([0, 1], repeat=2))).reshape(4, 1, 1, 2)
+    drawn = model.sample(10_000, VAESampling(), ItemNoise(0, 10_000)).reshape(-1, 2)
+    seen = torch.bincount(drawn[:, 0] * 2 + drawn[:, 1], minlength=4).double() / 10_000
+    single, many = (model.bound(Batch(x.repeat(400, 1, 1, 1)), k, ItemNoise(3, 1600)).view(400, 4) for k in (1, 200))
+    assert (single.mean(dim=0) <= many.mean(dim=0) + 0.02).all()
+    assert torch.allclose(many.exp().mean(dim=0).double(), seen, atol=0.015)
+    assert float(many.exp().mean(dim=0).sum()) == pytest.approx(1, abs=0.02)
+    assert model.decode(model.encode(x)).shape == x.shape
+    assert model.prior(3, ItemNoise(0, 3)).shape == (3, *model.latents["z"])
+    last = list(model.trace(VAESampling(), ItemNoise(5, 1)))[-1]
+    assert torch.equal(last.x, model.sample(1, VAESampling(), ItemNoise(5, 1)))
+
+
+def test_the_kl_term_is_warmed_up_and_has_free_bits(tmp_path):
+    x, noise = correlated(200), StepNoise(0, 0, "bound", 200)
+    cold, warm = tiny(BINARY, kl_warmup=10), tiny(BINARY)
+    for step in (0, 4, 20):
+        cold.steps.fill_(step)
+        told, wanted = cold.loss(Batch(x), noise), warm.loss(Batch(x), noise)
+        share = min(1.0, (step + 1) / 10)
+        assert float(told.loss.detach()) == pytest.approx(
+            float(wanted.parts["reconstruction"] + share * wanted.parts["kl"]), rel=1e-5
+        )
+    cold.steps.fill_(0)
+    learn(cold, ItemExamples(BINARY, x), None, Plan.of({"steps": 7}))
+    weights.save(cold, tmp_path / "model.safetensors")
+    assert int(weights.load(tmp_path / "model.safetensors").steps) == 7
+    free = tiny(BINARY, free_bits=50.0)
+    loss = free.loss(Batch(x), noise)
+    assert float(loss.loss.detach()) == pytest.approx(float(loss.parts["reconstruction"]) + 2 * 50.0, rel=1e-5)
+
+
+def test_settings_that_do_not_go_together_are_refused():
+    for settings in ({"top": 2, "prior": "vamp"}, {"free_bits": 1.0, "draws": 2}, {"free_bits": 1.0, "top": 2}):
+        with pytest.raises(UsageError):
+            tiny(BINARY, **settings)
+    with pytest.raises(UsageError, match="labels"):
+        tiny(BINARY, Label(("a", "b")), prior="vamp")
 
 
 def test_log_prob_depends_on_the_item_alone():
