@@ -73,7 +73,7 @@ def drawn(
                 _larger(handle)
     if decoded is not None:
         axes[-1].imshow(np.asarray(decoded))
-        axes[-1].set_title("What the codes along these two directions decode to")
+        axes[-1].set_title("What codes along the two principal directions decode to")
         axes[-1].set_xlabel(about)
         axes[-1].set_xticks([])
         axes[-1].set_yticks([])

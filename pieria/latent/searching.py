@@ -41,13 +41,13 @@ def search(
     """
     if steps < 1:
         raise UsageError(f"a search of {steps} steps", "at least 1")
-    if space.name != "z" and begin is None and not space.encodes:
+    if not space.drawn and begin is None and not space.encodes:
         raise UsageError(f"a search in the space {space.name!r}, which has no prior to begin from", "the space 'z'")
     x = x.to(space.device)
     wanted = reading(space.model.form, x)
     if begin is None:
         begin = space.encode(x, labels) if space.encodes else _nearest_draws(space, x, wanted, labels, seed)
-    centre, spread = (space.centre, space.spread) if space.name == "z" else (torch.zeros(1), torch.ones(1))
+    centre, spread = (space.centre, space.spread) if space.drawn else (torch.zeros(1), torch.ones(1))
     centre, spread = centre.to(begin), spread.to(begin)
     away = (begin - centre) / spread
     slope = isinstance(space.model, Expects) and isinstance(space.model.form, Grid)

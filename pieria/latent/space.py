@@ -10,7 +10,7 @@ from torch import Tensor
 from pieria import registry
 from pieria.errors import UsageError, unknown
 from pieria.forms import Label, Tokens
-from pieria.models.contract import Decodes, Encodes, Model, device_of
+from pieria.models.contract import Decodes, Encodes, Lifts, Model, device_of
 from pieria.noise import ItemNoise
 
 AT_ONCE = 128  # items decoded together
@@ -32,6 +32,7 @@ class Space:
         name: one of ``model.latents``.
         shape, size: of one code; ``size`` numbers in all.
         encodes: whether the model finds codes by itself; else they are searched for.
+        drawn: whether codes of this space can be drawn: those of "z", and those that the model makes of them.
 
     Raises `UsageError` for a model without a latent space (naming families that have one), for a space that it does not
     have, and for codes that are symbols, between which nothing lies.
@@ -53,7 +54,7 @@ class Space:
         self.shape = tuple(model.latents[name])
         self.size = math.prod(self.shape)
         self.device = device_of(model)
-        self.encodes = isinstance(model, Encodes)
+        self.encodes, self.drawn = isinstance(model, Encodes), name == "z" or isinstance(model, Lifts)
         with torch.no_grad():
             if name == "z" and not model.prior(1, ItemNoise(0, 1)).is_floating_point():
                 raise UsageError("codes that are symbols", "codes that are numbers", "Between symbols there is no path")
@@ -65,25 +66,32 @@ class Space:
 
         Code i is that of item ``first + i`` of a sample with this seed, at temperature 1.
         """
-        if self.name != "z":
+        if not self.drawn:
             raise UsageError(f"codes of the space {self.name!r} are not drawn", "the space 'z'", "Leave --space out")
         if not 0 <= truncation <= 2:
             raise UsageError(f"truncation {truncation:g}", "0 (the mean of all codes) to 1 (as they are drawn), at most 2")
-        with torch.no_grad():
-            codes = self.decoder.prior(n, ItemNoise(seed, n, first=first)).flatten(1)
+        codes = self._prior(n, ItemNoise(seed, n, first=first))
         return codes if truncation == 1 else self.centre + truncation * (codes - self.centre)
+
+    def _prior(self, n: int, noise: ItemNoise) -> Tensor:
+        with torch.no_grad():
+            codes = self.decoder.prior(n, noise)
+            return (codes if self.name == "z" else self._lifted(codes)).flatten(1)
+
+    def _lifted(self, codes: Tensor) -> Tensor:
+        assert isinstance(self.model, Lifts)
+        return self.model.lift(codes, self.name)
 
     @cached_property
     def _measured(self) -> tuple[Tensor, Tensor]:
-        if self.name != "z":
+        if not self.drawn:
             raise UsageError(
                 f"the space {self.name!r} has no prior, and so no centre",
                 "the space 'z', or a straight path",
                 "Use --path linear",
             )
         draws = max(256, min(DRAWS, NUMBERS // self.size))
-        with torch.no_grad():
-            codes = self.decoder.prior(draws, ItemNoise(0, draws)).flatten(1)
+        codes = self._prior(draws, ItemNoise(0, draws))
         centre, spread = codes.mean(dim=0), codes.std(dim=0)
         # what cannot be told from 0 and 1 by so many draws is taken for them: most priors are standard
         error = spread / math.sqrt(draws)

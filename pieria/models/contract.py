@@ -293,6 +293,14 @@ class Expects(Decodes, Protocol):
 
 
 @runtime_checkable
+class Lifts(Decodes, Protocol):
+    """Has spaces between "z" and the item, whose codes are made of those of "z": in them too can be drawn and searched."""
+
+    def lift(self, z: Tensor, space: str, condition: Tensor | None = None) -> Tensor:
+        """The codes in ``space`` that stand for the same items as these of "z"."""
+
+
+@runtime_checkable
 class Fills(Protocol):
     """Completes what is missing."""
 

@@ -404,6 +404,16 @@ class StyleGAN2(Model):
         styles, detail = self._placed(z, space, options, noise, condition)
         return grids.write(self.form, self._picture(styles, noise, detail))
 
+    def expected(self, z: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
+        """What codes make without noise, ``[n, channel, height, width]``; it has a slope in ``z``, in every space."""
+        return self._picture(self._placed(z, space, None, None, condition)[0], None)
+
+    @torch.no_grad()
+    def lift(self, z: Tensor, space: str, condition: Tensor | None = None) -> Tensor:
+        """The style of each code (``w``), or that style for every place (``w+``)."""
+        styles, _ = self._placed(z, "z", None, None, condition)
+        return styles if space == "w+" else styles[:, 0]
+
     def _placed(
         self, z: Tensor, space: str, options: AnySettings | None, noise: Noise | None, condition: Tensor | None
     ) -> tuple[Tensor, float]:

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 
 from pieria.data.batch import Batch
 from pieria.forms import Grid, Label
+from pieria.latent.searching import search
+from pieria.latent.space import Space
 from pieria.layers.augmentation import augment
 from pieria.layers.modulation import Modulated
 from pieria.models.stylegan2 import StyleGAN2, StyleGAN2Sampling, StyleGAN2Settings
@@ -113,3 +115,21 @@ def test_augmentation_leaves_pictures_alone_without_strength_and_changes_all_wit
     augment(picture, 0.7, noise, "real").sum().backward()
     assert picture.grad is not None
     assert picture.grad.abs().sum() > 0
+
+
+def test_codes_of_every_space_lifted_from_z_make_the_same_picture():
+    model = small()
+    z = model.prior(3, ItemNoise(seed=2, size=3))
+    for space in ("w", "w+"):
+        assert torch.equal(model.decode(model.lift(z, space), space), model.decode(z))
+
+
+def test_a_search_in_the_styles_of_each_place_finds_a_picture_better_than_one_among_codes():
+    model = small(Grid(1, 8, 8, levels=None))
+    wanted = model.decode(model.prior(2, ItemNoise(seed=5, size=2)) * 1.5)
+    away = {}
+    for name in ("z", "w+"):
+        space = Space(model, name)
+        found = search(space, wanted, steps=60)
+        away[name] = float((space.decode(found) - wanted).square().mean())
+    assert away["w+"] < away["z"]
