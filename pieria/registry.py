@@ -56,11 +56,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Phase:
-    """One move of a family's training game as its source states it."""
+    """One move of a family's training game as its source states it, on this line of this file."""
 
     name: str
     loss: str
     line: int
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -110,14 +111,12 @@ class Family:
     @property
     def phases(self) -> tuple[Phase, ...]:
         """The moves of the training game, in order; nothing for a family that is not learned by gradient."""
-        methods = {
-            node.name: node
-            for body in ast.parse(self.path.read_text(encoding="utf-8")).body
-            if isinstance(body, ast.ClassDef) and body.lineno == self.line
-            for node in body.body
-            if isinstance(node, ast.FunctionDef)
-        }
-        return _phases(methods.get("phases"), methods)
+        methods: dict[str, tuple[ast.FunctionDef, Path]] = {}
+        for stripped, path in _lineage(_at(self.line, self.path), self.path):
+            for node in _at(stripped.lineno, path).body:
+                if isinstance(node, ast.FunctionDef):
+                    methods[node.name] = node, path
+        return _phases(methods)
 
 
 def _sources() -> dict[str, Path]:
@@ -248,8 +247,11 @@ def _described(name: str, path: Path) -> Family:
     if model not in classes:
         raise DataError(f"{path} defines no family", "a last line such as MODEL = YourFamily", "Add it")
     body = classes[model]
-    said = _assigned(body)
-    methods = {node.name: node for node in body.body if isinstance(node, ast.FunctionDef)}
+    said: dict[str, ast.expr] = {}
+    methods: set[str] = set()
+    for each, _ in _lineage(body, path):
+        said |= _assigned(each)
+        methods |= {node.name for node in each.body if isinstance(node, ast.FunctionDef)}
     doc = ast.get_docstring(tree) or ""
     return Family(
         name=path.stem if path.parent == HOME or not name.endswith(".py") else name,
@@ -270,6 +272,21 @@ def _described(name: str, path: Path) -> Family:
         requires_condition=_literal(said.get("requires_condition"), False),
         kinds=tuple(_kinds(model, classes, path)),
     )
+
+
+def _lineage(body: ast.ClassDef, path: Path) -> list[tuple[ast.ClassDef, Path]]:
+    """A family's class after those that it builds on, each with the file that defines it; what comes later wins."""
+    found = []
+    for base in body.bases:
+        defined = _class(_name(base), path) if _name(base) != "Model" else None
+        found += [] if defined is None else _lineage(*defined)
+    return [*found, (body, path)]
+
+
+def _at(line: int, path: Path) -> ast.ClassDef:
+    """The class on this line of a file, with all that its functions do."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.lineno == line)
 
 
 def _kinds(model: str, classes: dict[str, ast.ClassDef], path: Path) -> Iterator[Kind]:
@@ -349,19 +366,17 @@ def _settings(name: str, path: Path) -> tuple[Setting, ...]:
     return tuple({setting.name: setting for setting in found}.values())  # one that is declared anew keeps its place
 
 
-def _phases(body: ast.FunctionDef | None, methods: dict[str, ast.FunctionDef]) -> tuple[Phase, ...]:
+def _phases(methods: dict[str, tuple[ast.FunctionDef, Path]]) -> tuple[Phase, ...]:
     """Each ``Phase("name", "group", self.loss_method)`` in ``phases``, with the first line of the loss's docstring."""
+    if "phases" not in methods:
+        return ()
+    body, home = methods["phases"]
     found = []
-    for node in ast.walk(body) if body is not None else []:
+    for node in ast.walk(body):
         if isinstance(node, ast.Call) and _name(node.func) == "Phase" and len(node.args) >= 3:
             loss = node.args[2]
-            method = methods.get(loss.attr) if isinstance(loss, ast.Attribute) else None
+            method, path = methods.get(loss.attr, (None, home)) if isinstance(loss, ast.Attribute) else (None, home)
             doc = ast.get_docstring(method) if method is not None else None
-            found.append(
-                Phase(
-                    ast.literal_eval(node.args[0]),
-                    _summary(doc or ""),
-                    method.lineno if method is not None else node.lineno,
-                )
-            )
+            line = method.lineno if method is not None else node.lineno
+            found.append(Phase(ast.literal_eval(node.args[0]), _summary(doc or ""), line, path))
     return tuple(found)

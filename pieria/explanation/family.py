@@ -55,7 +55,7 @@ class Page:
             if "hides" in family.abilities
             else "None: it makes an item without a code for the whole of it."
         )
-        phases = [f"{phase.name}: {phase.loss}  ({file}:{phase.line})" for phase in family.phases]
+        phases = [f"{phase.name}: {phase.loss}  ({_short(phase.path)}:{phase.line})" for phase in family.phases]
         settings, drawing = _listed(family.settings), _listed(family.sampling)
         found = [
             ("The idea", "\n\n".join(part for part in (family.summary, rest) if part)),

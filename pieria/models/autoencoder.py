@@ -33,7 +33,7 @@ from pieria.layers.mlp import MLP
 from pieria.layers.precision import Precision, products
 from pieria.layers.rows import RowEncoding
 from pieria.losses.observation import Mixed, Observation, over_grid
-from pieria.models.contract import Losses, Model, NoOptions, Phase, Stage, Step, device_of
+from pieria.models.contract import Losses, Model, NoOptions, Phase, Stage, Step, check_space, device_of
 from pieria.noise import Noise, StepNoise
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
@@ -133,7 +133,7 @@ class Autoencoder(Model):
     @torch.no_grad()
     def encode(self, x: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
         """The code of each item, ``[batch, latent]``."""
-        self._only(space)
+        check_space(self, space)
         check(self.form, x)
         return self.coder.infer(self.coder.seen(x))
 
@@ -147,14 +147,10 @@ class Autoencoder(Model):
         condition: Tensor | None = None,
     ) -> Tensor:
         """The items that codes ``[n, latent]`` stand for; nothing about it is random."""
-        self._only(space)
+        check_space(self, space)
         x = self.coder.item(self.coder.generate(z))
         inside = options.inside if isinstance(options, AutoencoderSampling) else True
         return self.coder.rows.inside(x) if self.coder.rows is not None and inside else x
-
-    def _only(self, space: str) -> None:
-        if space not in self.latents:
-            raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(self.latents)}")
 
     # ---- drawing -----------------------------------------------------------------------------------------------------
 

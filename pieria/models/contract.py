@@ -413,6 +413,12 @@ def display_of(model: Model, **options: Any) -> Display:
     return model.display(chosen) if isinstance(model, Displays) else Display(chosen)
 
 
+def check_space(model: Decodes, space: str) -> None:
+    """Raise `UsageError`, naming those that there are, unless the model has a latent space of this name."""
+    if space not in model.latents:
+        raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(model.latents)}")
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where the numbers of a model are; the processor for one that has none."""
     return next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), torch.device("cpu"))

@@ -33,7 +33,7 @@ from pieria.layers.residual_mlp import ResidualMLP
 from pieria.layers.unet import UNet
 from pieria.losses.around import grid_around, row_around
 from pieria.losses.chain import cost_of_chain, until_known
-from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
+from pieria.models.contract import Likelihood, Losses, Model, Phase, Step, check_space
 from pieria.noise import ItemNoise, Noise, StepNoise, by_content
 from pieria.sampling import solvers
 from pieria.sampling.noise_schedules import Discrete, Exploding, Schedule, Straight
@@ -417,7 +417,7 @@ class Diffusion(Model):
 
         Without a condition, a model that learned with one takes the label drawn with ``noise``, or the most frequent.
         """
-        self._only(space)
+        check_space(self, space)
         options = options if isinstance(options, DiffusionSampling) else DiffusionSampling.of({})
         if noise is None and options.solver == "ddpm":
             options = options.changed(solver="ddim")
@@ -431,16 +431,12 @@ class Diffusion(Model):
     @torch.no_grad()
     def encode(self, x: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
         """The noise ``[batch, *shape]`` from which deterministic steps come back to about ``x`` (DDIM backwards)."""
-        self._only(space)
+        check_space(self, space)
         check(self.form, x)
         labels = self.labels(self.labels.required(condition, len(x)), len(x))
         times, y = self.process.times(100), self.read(x)
         codes = [solvers.invert(self._denoiser(labels[part]), self.process, times, y[part]) for part in self._parts(len(x))]
         return torch.cat(codes) / self._top(times[0])
-
-    def _only(self, space: str) -> None:
-        if space not in self.latents:
-            raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(self.latents)}")
 
     def _size(self, copies: int = 1) -> int:
         """How many items are passed through the network together, each as many times as there are copies of it."""

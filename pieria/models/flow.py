@@ -36,7 +36,7 @@ from pieria.layers.labels import Labels
 from pieria.layers.marginals import FIT_ROWS, HALF_LOG_TAU, Columns, Levels
 from pieria.layers.precision import Precision, products
 from pieria.layers.splines import Affine, Elementwise, Spline
-from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
+from pieria.models.contract import Likelihood, Losses, Model, Phase, Step, check_space
 from pieria.noise import ItemNoise, Noise, by_content
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
@@ -355,7 +355,7 @@ class Flow(Model):
     @torch.no_grad()
     def encode(self, x: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
         """The code of each item; of a level, an integer or a category that of the middle of its interval."""
-        self._only(space)
+        check_space(self, space)
         check(self.form, x)
         labels = self.labels(self.labels.required(condition, len(x)), len(x))
         if self.codes is None:
@@ -380,17 +380,13 @@ class Flow(Model):
 
         Without a condition, a model that learned with one takes the label drawn with ``noise``, or the most frequent.
         """
-        self._only(space)
+        check_space(self, space)
         labels = self.labels(self.labels.chosen(condition, noise, len(z)), len(z))
         inside = isinstance(options, FlowSampling) and options.inside
         if self.codes is None:
             return self._written(self.chain.inverse(z, labels), labels)
         *_, (_, x) = self._told(z, labels, inside)
         return x
-
-    def _only(self, space: str) -> None:
-        if space not in self.latents:
-            raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(self.latents)}")
 
     def _written(self, laid: Tensor, labels: Tensor) -> Tensor:
         """What came out of the chain, as grids."""

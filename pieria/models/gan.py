@@ -22,7 +22,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pieria.data.batch import Batch
-from pieria.errors import UsageError
 from pieria.forms import Form, Grid, Label, Row
 from pieria.layers import grids
 from pieria.layers.convolution import Decoder, Encoder
@@ -30,7 +29,7 @@ from pieria.layers.labels import Labels
 from pieria.layers.mlp import MLP, bounded
 from pieria.layers.rows import RowEncoding
 from pieria.losses import adversarial
-from pieria.models.contract import Losses, Model, Phase, Step
+from pieria.models.contract import Losses, Model, Phase, Step, check_space
 from pieria.noise import Noise
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
@@ -281,15 +280,13 @@ class GAN(Model):
         Without a condition, a model that learned with one takes the label drawn with ``noise``, or the most frequent.
         """
         del options
-        if space not in self.latents:
-            raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(self.latents)}")
+        check_space(self, space)
         labels = self.labels(self.labels.chosen(condition, noise, len(z)), len(z))
         return self._item(self.fake(z, labels, noise))
 
     def expected(self, z: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
         """What the generator makes of each code, ``[n, channel, height, width]``; it has a slope in ``z``."""
-        if space not in self.latents:
-            raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(self.latents)}")
+        check_space(self, space)
         labels = self.labels(self.labels.chosen(condition, None, len(z)), len(z))
         return self.fake(z, labels, None).reshape(len(z), *self.shape)
 

@@ -14,58 +14,36 @@ Papers: van den Oord et al. 2016a (arXiv 1601.06759, masked) and 2016b (1606.053
 logistic mixtures); Chen et al. 2018 (1712.09763, attention); Ramachandran et al. 2017 (1704.06001, what does not change).
 """
 
-from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pieria.data.batch import Batch, check
 from pieria.forms import Form, Grid, Label
 from pieria.layers import grids
 from pieria.layers.gated import GatedLayer, LookBack, LookReading, MaskedLayer
-from pieria.layers.labels import Labels
-from pieria.layers.masked import Cells, Entrance, EntranceReading, Rows, affine, matrix
-from pieria.layers.precision import Precision, products
-from pieria.losses.pixels import law_of
-from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
-from pieria.noise import Noise
-from pieria.sampling.raster import Anew, Raster, ReaderOf, blank, checked, drawn, filled, steps
+from pieria.layers.masked import Cells, EntranceReading, Rows, affine, matrix
+from pieria.models.contract import Likelihood
+from pieria.models.pixelwise import Pixelwise, PixelwiseSettings
+from pieria.sampling.raster import Raster
 from pieria.settings import Field
-from pieria.settings import Settings as AnySettings
-
-AT_ONCE = 2**24  # features of one layer that are computed at once while scoring
 
 
-class PixelCNNSettings(AnySettings):
+class PixelCNNSettings(PixelwiseSettings):
     """What a PixelCNN is made of."""
 
     network: Literal["gated", "masked"] = Field(
         "gated", description="gated: two stacks, no blind spot; masked: one stack of masked convolutions, as first published"
     )
-    features: int = Field(64, ge=1, description="features of a pixel in each layer")
     layers: int = Field(8, ge=1, description="gated or masked layers after the first convolution")
-    kernel: int = Field(3, ge=3, le=15, description="side of the window that a layer sees, before masking")
-    first: int = Field(7, ge=3, le=15, description="side of the first layer's window")
     attention: int = Field(
         0, ge=0, description="look at all earlier pixels after every so many layers (PixelSNAIL); 0 is never"
     )
     heads: int = Field(4, ge=1, description="attention: how many looks at once")
-    places: bool = Field(
-        True, description="learn what is special about each place; leave it out where content may stand anywhere"
-    )
-    law: Literal["auto", "categorical", "logistic"] = Field(
-        "auto", description="of a pixel's levels; auto: logistic mixture for more than 32 ordered levels, else categorical"
-    )
-    bumps: int = Field(10, ge=1, description="logistic: bumps in the mixture")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of features that training sets to zero in each layer")
-    precision: Precision = Field(
-        "auto", description="of convolutions in training; auto is bfloat16 where the processor multiplies it natively"
-    )
 
 
-class PixelCNN(Model):
+class PixelCNN(Pixelwise):
     """A product of the laws of single pixels, each given all pixels before it.
 
     ``log_prob`` is exact, in nats of the form's own tensors: probabilities for levels, densities for continuous cells.
@@ -95,34 +73,18 @@ class PixelCNN(Model):
             "average": 0.998,
         },
     }
-    training_defaults: ClassVar[dict[str, Any]] = {
-        "batch": 64,
-        "rate": 2e-3,
-        "schedule": "cosine",
-        "warmup": 100,
-        "weight_decay": 0.0,
-        "beta2": 0.999,
-        "clip": 0.0,
-        "final": 0.02,
-        "average": 0.995,
-    }
     paper = "van den Oord et al. 2016, Conditional Image Generation with PixelCNN Decoders, arXiv:1606.05328"
 
     settings: PixelCNNSettings
-    form: Grid
+    at_once = 2**24
 
     def __init__(self, settings: PixelCNNSettings, form: Form, condition: Form | None = None) -> None:
         super().__init__(settings, form, condition)
-        assert isinstance(form, Grid)
-        self.labels = Labels(condition)
-        inputs, features, classes = grids.channels(form), settings.features, self.labels.width
-        places = (form.height, form.width) if settings.places else None
-        self.entrance = Entrance(inputs, features, settings.first, places)
+        inputs, features, classes = grids.channels(self.form), settings.features, self.labels.width
         make = GatedLayer if settings.network == "gated" else MaskedLayer
-        layers = [make(features, settings.kernel, classes, settings.dropout) for _ in range(settings.layers)]
-        for layer in layers:  # so that the sum over all layers begins about as large as one of them
-            nn.init.normal_(layer.out.weight, std=(features * settings.layers) ** -0.5)
-        self.layers = nn.ModuleList(layers)
+        self.layers = self.stacked(
+            [make(features, settings.kernel, classes, settings.dropout) for _ in range(settings.layers)]
+        )
         every = settings.attention
         self.looks = nn.ModuleDict(
             {
@@ -131,8 +93,7 @@ class PixelCNN(Model):
                 if every and (number + 1) % every == 0
             }
         )
-        self.law = law_of(form, settings.law, features=features, bumps=settings.bumps)
-        self.head = nn.Conv2d(features, self.law.outputs, 1)
+        self.conclude()
 
     # ---- the network -------------------------------------------------------------------------------------------------
 
@@ -147,81 +108,9 @@ class PixelCNN(Model):
         said: Tensor = self.head(functional.silu(h))
         return said
 
-    # ---- learning ----------------------------------------------------------------------------------------------------
-
-    def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
-        """Count how frequent each label is."""
-        self.labels.fit(batches)
-
-    def groups(self) -> dict[str, list[dict[str, Any]]]:
-        """One optimiser for everything."""
-        return {"model": [{"params": list(self.parameters())}]}
-
-    def phases(self) -> list[Phase]:
-        """A game with one move."""
-        return [Phase("likelihood", "model", self.loss)]
-
-    def loss(self, batch: Batch, noise: Noise) -> Losses:
-        """The negative log-likelihood of a picture, in nats."""
-        labels = self.labels(batch.condition, len(batch))
-        with products(self.settings.precision, batch.x.device):
-            said = self.network(batch.x, labels)
-        nats = -self.law.log_prob(said.float(), batch.x).mean()
-        cells = self.form.height * self.form.width * self.form.channels
-        return Losses(nats, {"nats a pixel": nats.detach() / cells}, count=len(batch))
-
-    # ---- likelihood --------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def log_prob(self, batch: Batch) -> Tensor:
-        """Nats of each picture ``[batch]``."""
-        check(self.form, batch.x)
-        labels = self.labels(self.labels.required(batch.condition, len(batch)), len(batch))
-        size = max(1, AT_ONCE // (self.form.height * self.form.width * self.settings.features))
-        parts = zip(batch.x.split(size), labels.split(size), strict=True)
-        return torch.cat([self.law.log_prob(self.network(x, label), x) for x, label in parts])
-
-    # ---- drawing -----------------------------------------------------------------------------------------------------
-
-    def reader(self, labels: Tensor, cached: bool = True) -> "Reading | Anew":
-        """Tells of one pixel after another what the network says; ``labels`` is one-hot ``[n, class]``."""
-        if cached:
-            return Reading(self, labels)
-        return Anew(lambda x: self.network(x, labels), self._blank(len(labels)))
-
-    def _readers(self, labels: Tensor | None, n: int, options: Raster) -> ReaderOf:
-        given = self.labels(labels, n)
-        return lambda items: self.reader(given[items], options.cached)
-
-    def _blank(self, n: int) -> Tensor:
-        return blank(self.form, n, self.head.weight.device)
-
-    @torch.no_grad()
-    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
-        """Draw pixel after pixel, each from its law given those before it."""
-        assert isinstance(options, Raster)
-        assert len(noise) == n
-        readers = self._readers(self.labels.chosen(condition, noise, n), n, options)
-        return drawn(readers, self.law, self._blank(n), noise, options.temperature)
-
-    @torch.no_grad()
-    def fill(self, x: Tensor, mask: Tensor, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
-        """``x`` with everything redrawn where ``mask`` is False, given what stands before and (by importance) after it."""
-        assert isinstance(options, Raster)
-        check(self.form, x)
-        checked(self.form, x, mask)
-        readers = self._readers(self.labels.chosen(condition, noise, len(x)), len(x), options)
-        return filled(readers, self.law, x, mask, noise, options)
-
-    @torch.no_grad()
-    def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
-        """Pixel after pixel with the odds of each."""
-        assert isinstance(options, Raster)
-        label = self.labels.chosen(condition, noise, 1)
-        if label is not None and isinstance(self.condition, Label):
-            yield Step("label", note=f"The class is {self.condition.classes[int(label)]!r}.", data={"label": label})
-        readers = self._readers(label, 1, options)
-        yield from steps(readers, self.law, self.form, self._blank(1), noise, options.temperature)
+    def reading(self, labels: Tensor) -> "Reading":
+        """Keeps what does not change from pixel to pixel."""
+        return Reading(self, labels)
 
 
 class Reading:

@@ -12,55 +12,34 @@ each other make it slower to train than a `pixelcnn`. Drawing keeps what does no
 Paper: van den Oord, Kalchbrenner & Kavukcuoglu 2016 (arXiv 1601.06759).
 """
 
-from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from pieria.data.batch import Batch, check
 from pieria.forms import Form, Grid, Label
 from pieria.layers import grids
 from pieria.layers.dropout import dropout
 from pieria.layers.grid_lstm import DiagonalBiLSTM, DiagonalReading, RowLSTM, RowReading
-from pieria.layers.labels import Labels
-from pieria.layers.masked import Entrance, EntranceReading, affine
-from pieria.layers.precision import Precision, products
-from pieria.losses.pixels import law_of
-from pieria.models.contract import Likelihood, Losses, Model, Phase, Step
-from pieria.noise import Noise
-from pieria.sampling.raster import Anew, Raster, ReaderOf, blank, checked, drawn, filled, steps
+from pieria.layers.masked import EntranceReading, affine
+from pieria.models.contract import Likelihood
+from pieria.models.pixelwise import Pixelwise, PixelwiseSettings
+from pieria.sampling.raster import Raster
 from pieria.settings import Field
-from pieria.settings import Settings as AnySettings
-
-AT_ONCE = 2**22  # features of one layer that are computed at once while scoring
 
 
-class PixelRNNSettings(AnySettings):
+class PixelRNNSettings(PixelwiseSettings):
     """What a PixelRNN is made of."""
 
     network: Literal["row", "diagonal"] = Field(
         "row", description="row: Row LSTM; diagonal: Diagonal BiLSTM, which sees all"
     )
     features: int = Field(64, ge=1, description="numbers in the state of a pixel, and features of a pixel between layers")
-    layers: int = Field(1, ge=1, description="LSTM layers after the first convolution")
     kernel: int = Field(3, ge=3, le=15, description="row: how wide a pixel looks at its row and at the states above it")
-    first: int = Field(7, ge=3, le=15, description="side of the first layer's window")
-    places: bool = Field(
-        True, description="learn what is special about each place; leave it out where content may stand anywhere"
-    )
-    law: Literal["auto", "categorical", "logistic"] = Field(
-        "auto", description="of a pixel's levels; auto: logistic mixture for more than 32 ordered levels, else categorical"
-    )
-    bumps: int = Field(10, ge=1, description="logistic: bumps in the mixture")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of each layer's outputs that training sets to zero")
-    precision: Precision = Field(
-        "auto", description="of products in training; auto is bfloat16 where the processor multiplies it natively"
-    )
 
 
-class PixelRNN(Model):
+class PixelRNN(Pixelwise):
     """A product of the laws of single pixels, each given all pixels before it, through the state of an LSTM.
 
     ``log_prob`` is exact, in nats of the form's own tensors: probabilities for levels, densities for continuous cells.
@@ -81,36 +60,17 @@ class PixelRNN(Model):
         "row": {"network": "row", "features": 64, "batch": 32, "rate": 3e-3},
         "diagonal": {"network": "diagonal", "features": 48, "batch": 32, "rate": 3e-3},
     }
-    training_defaults: ClassVar[dict[str, Any]] = {
-        "batch": 64,
-        "rate": 2e-3,
-        "schedule": "cosine",
-        "warmup": 100,
-        "weight_decay": 0.0,
-        "beta2": 0.999,
-        "clip": 0.0,
-        "final": 0.02,
-        "average": 0.995,
-    }
     paper = "van den Oord et al. 2016, Pixel Recurrent Neural Networks, arXiv:1601.06759"
 
     settings: PixelRNNSettings
-    form: Grid
+    at_once = 2**22
 
     def __init__(self, settings: PixelRNNSettings, form: Form, condition: Form | None = None) -> None:
         super().__init__(settings, form, condition)
-        assert isinstance(form, Grid)
-        self.labels = Labels(condition)
-        features = settings.features
-        places = (form.height, form.width) if settings.places else None
-        self.entrance = Entrance(grids.channels(form), features, settings.first, places)
         make = RowLSTM if settings.network == "row" else DiagonalBiLSTM
-        layers = [make(features, settings.kernel, self.labels.width) for _ in range(settings.layers)]
-        for layer in layers:  # so that the sum over all layers begins about as large as one of them
-            nn.init.normal_(layer.out.weight, std=(features * settings.layers) ** -0.5)
-        self.layers = nn.ModuleList(layers)
-        self.law = law_of(form, settings.law, features=features, bumps=settings.bumps)
-        self.head = nn.Conv2d(features, self.law.outputs, 1)
+        of_each = (settings.features, settings.kernel, self.labels.width)
+        self.layers = self.stacked([make(*of_each) for _ in range(settings.layers)])
+        self.conclude()
 
     # ---- the network -------------------------------------------------------------------------------------------------
 
@@ -124,81 +84,9 @@ class PixelRNN(Model):
         said: Tensor = self.head(functional.silu(h))
         return said
 
-    # ---- learning ----------------------------------------------------------------------------------------------------
-
-    def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
-        """Count how frequent each label is."""
-        self.labels.fit(batches)
-
-    def groups(self) -> dict[str, list[dict[str, Any]]]:
-        """One optimiser for everything."""
-        return {"model": [{"params": list(self.parameters())}]}
-
-    def phases(self) -> list[Phase]:
-        """A game with one move."""
-        return [Phase("likelihood", "model", self.loss)]
-
-    def loss(self, batch: Batch, noise: Noise) -> Losses:
-        """The negative log-likelihood of a picture, in nats."""
-        labels = self.labels(batch.condition, len(batch))
-        with products(self.settings.precision, batch.x.device):
-            said = self.network(batch.x, labels)
-        nats = -self.law.log_prob(said.float(), batch.x).mean()
-        cells = self.form.height * self.form.width * self.form.channels
-        return Losses(nats, {"nats a pixel": nats.detach() / cells}, count=len(batch))
-
-    # ---- likelihood --------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def log_prob(self, batch: Batch) -> Tensor:
-        """Nats of each picture ``[batch]``."""
-        check(self.form, batch.x)
-        labels = self.labels(self.labels.required(batch.condition, len(batch)), len(batch))
-        size = max(1, AT_ONCE // (self.form.height * self.form.width * self.settings.features))
-        parts = zip(batch.x.split(size), labels.split(size), strict=True)
-        return torch.cat([self.law.log_prob(self.network(x, label), x) for x, label in parts])
-
-    # ---- drawing -----------------------------------------------------------------------------------------------------
-
-    def reader(self, labels: Tensor, cached: bool = True) -> "Reading | Anew":
-        """Tells of one pixel after another what the network says; ``labels`` is one-hot ``[n, class]``."""
-        if cached:
-            return Reading(self, labels)
-        return Anew(lambda x: self.network(x, labels), self._blank(len(labels)))
-
-    def _readers(self, labels: Tensor | None, n: int, options: Raster) -> ReaderOf:
-        given = self.labels(labels, n)
-        return lambda items: self.reader(given[items], options.cached)
-
-    def _blank(self, n: int) -> Tensor:
-        return blank(self.form, n, self.head.weight.device)
-
-    @torch.no_grad()
-    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
-        """Draw pixel after pixel, each from its law given those before it."""
-        assert isinstance(options, Raster)
-        assert len(noise) == n
-        readers = self._readers(self.labels.chosen(condition, noise, n), n, options)
-        return drawn(readers, self.law, self._blank(n), noise, options.temperature)
-
-    @torch.no_grad()
-    def fill(self, x: Tensor, mask: Tensor, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
-        """``x`` with everything redrawn where ``mask`` is False, given what stands before and (by importance) after it."""
-        assert isinstance(options, Raster)
-        check(self.form, x)
-        checked(self.form, x, mask)
-        readers = self._readers(self.labels.chosen(condition, noise, len(x)), len(x), options)
-        return filled(readers, self.law, x, mask, noise, options)
-
-    @torch.no_grad()
-    def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
-        """Pixel after pixel with the odds of each."""
-        assert isinstance(options, Raster)
-        label = self.labels.chosen(condition, noise, 1)
-        if label is not None and isinstance(self.condition, Label):
-            yield Step("label", note=f"The class is {self.condition.classes[int(label)]!r}.", data={"label": label})
-        readers = self._readers(label, 1, options)
-        yield from steps(readers, self.law, self.form, self._blank(1), noise, options.temperature)
+    def reading(self, labels: Tensor) -> "Reading":
+        """Keeps what does not change from pixel to pixel."""
+        return Reading(self, labels)
 
 
 class Reading:

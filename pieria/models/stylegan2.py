@@ -23,7 +23,6 @@ import torch
 from torch import Tensor, nn
 
 from pieria.data.batch import Batch
-from pieria.errors import UsageError
 from pieria.forms import Form, Grid, Label
 from pieria.layers import grids
 from pieria.layers.augmentation import augment
@@ -34,7 +33,7 @@ from pieria.layers.labels import Labels
 from pieria.layers.modulation import Modulated, StyledConvolution
 from pieria.layers.precision import Precision, products
 from pieria.losses import adversarial
-from pieria.models.contract import Losses, Model, Phase, Step
+from pieria.models.contract import Losses, Model, Phase, Step, check_space
 from pieria.noise import ItemNoise, Noise
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
@@ -418,8 +417,7 @@ class StyleGAN2(Model):
         self, z: Tensor, space: str, options: AnySettings | None, noise: Noise | None, condition: Tensor | None
     ) -> tuple[Tensor, float]:
         """Styles ``[n, place, style]`` of codes of any space, truncated, and the scale of the noise."""
-        if space not in self.latents:
-            raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(self.latents)}")
+        check_space(self, space)
         chosen = options if isinstance(options, StyleGAN2Sampling) else StyleGAN2Sampling()
         if space == "z":
             z = self.styles(z, self.labels(self.labels.chosen(condition, noise, len(z)), len(z)))

@@ -35,7 +35,7 @@ from pieria.layers.mlp import MLP
 from pieria.layers.precision import Precision, products
 from pieria.layers.rows import RowEncoding
 from pieria.losses.observation import Mixed, Observation, OverGrid, over_grid
-from pieria.models.contract import Display, Likelihood, Losses, Model, Phase, Step
+from pieria.models.contract import Display, Likelihood, Losses, Model, Phase, Step, check_space
 from pieria.noise import ItemNoise, Noise
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
@@ -324,7 +324,7 @@ class VAE(Model):
     @torch.no_grad()
     def encode(self, x: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
         """The mean of ``q(z | x)``, ``[batch, number]``."""
-        self._only(space)
+        check_space(self, space)
         check(self.form, x)
         labels = self.labels(self.labels.required(condition, len(x)), len(x))
         guess = self.infer(self._seen(x), labels)
@@ -343,7 +343,7 @@ class VAE(Model):
 
         Without a condition, a model that learned with one takes the label drawn with ``noise``, or the most frequent.
         """
-        self._only(space)
+        check_space(self, space)
         raw = self.generate(z, self.labels(self.labels.chosen(condition, noise, len(z)), len(z)))
         options = options if isinstance(options, VAESampling) else VAESampling.of({})
         typical = noise is None or options.observation == "typical"
@@ -354,7 +354,7 @@ class VAE(Model):
 
     def expected(self, z: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
         """The mean of the law that each code's cells follow, ``[n, channel, height, width]``; it has a slope in ``z``."""
-        self._only(space)
+        check_space(self, space)
         assert isinstance(self.observation, OverGrid)
         return self.observation.expected(self.generate(z, self.labels(self.labels.chosen(condition, None, len(z)), len(z))))
 
@@ -368,10 +368,6 @@ class VAE(Model):
             "Shown is the most typical picture of each code. The model itself, and every figure, draws each pixel from its "
             "law, which adds grain (observation=draw).",
         )
-
-    def _only(self, space: str) -> None:
-        if space not in self.latents:
-            raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(self.latents)}")
 
     # ---- drawing -----------------------------------------------------------------------------------------------------
 

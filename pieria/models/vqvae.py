@@ -33,7 +33,7 @@ from pieria.layers.labels import Labels
 from pieria.layers.precision import Precision, products
 from pieria.losses.observation import over_grid
 from pieria.models import parts
-from pieria.models.contract import Likelihood, Losses, Model, Phase, Scores, Stage, Step, device_of
+from pieria.models.contract import Likelihood, Losses, Model, Phase, Scores, Stage, Step, check_space, device_of
 from pieria.noise import ItemNoise, Noise, StepNoise, key_of
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
@@ -216,7 +216,7 @@ class VQVAE(Model):
     @torch.no_grad()
     def encode(self, x: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
         """The symbols of each picture, long ``[batch, depth, h, w]``, or their vectors ``[batch, width, h, w]``."""
-        self._only(space)
+        check_space(self, space)
         check(self.form, x)
         codes = self.coder.encode(x)
         return codes if space == "codes" else self.coder.vectors(codes)
@@ -231,7 +231,7 @@ class VQVAE(Model):
         condition: Tensor | None = None,
     ) -> Tensor:
         """The pictures of symbols or of vectors; without ``noise`` the most typical ones."""
-        self._only(space)
+        check_space(self, space)
         if space == "codes":
             check(Grid(self.settings.depth, *self.coder.field, levels=self.settings.codes, ordered=False), z, "the codes")
             z = self.coder.vectors(z)
@@ -240,10 +240,6 @@ class VQVAE(Model):
         if noise is None or options.observation == "typical":
             return self.coder.observation.typical(raw)
         return self.coder.observation.draw(raw, noise)
-
-    def _only(self, space: str) -> None:
-        if space not in self.latents:
-            raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(self.latents)}")
 
     # ---- drawing -----------------------------------------------------------------------------------------------------
 
