@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pieria.cli.draw import RunPath
+from pieria.cli.draw import MinP, RepetitionPenalty, RunPath, TopK
 from pieria.cli.output import AsJson, Device, Seed, Set, pairs, say
 from pieria.errors import PieriaError, UsageError
 
@@ -25,14 +25,12 @@ def chat(
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="0 takes the most probable; not given: 0.7.")
     ] = None,
-    top_k: Annotated[int | None, typer.Option("--top-k", help="Only the k most probable symbols.")] = None,
+    top_k: TopK = None,
     top_p: Annotated[
         float | None, typer.Option("--top-p", help="Only the most probable symbols that together reach p; not given: 0.9.")
     ] = None,
-    min_p: Annotated[
-        float | None, typer.Option("--min-p", help="Only symbols at least min-p times as probable as the best.")
-    ] = None,
-    repetition_penalty: Annotated[float | None, typer.Option("--repetition-penalty", help="Above 1: repeats less.")] = None,
+    min_p: MinP = None,
+    repetition_penalty: RepetitionPenalty = None,
     stop: Annotated[
         list[str] | None, typer.Option("--stop", help="End a reply before this string; as often as you like.")
     ] = None,

@@ -22,6 +22,9 @@ from pieria.cli.output import (
 from pieria.errors import DataError, UsageError
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, as 'pieria fit' made it.")]
+TopK = Annotated[int | None, typer.Option("--top-k", help="Only the k most probable symbols.")]
+MinP = Annotated[float | None, typer.Option("--min-p", help="Only symbols at least min-p times as probable as the best.")]
+RepetitionPenalty = Annotated[float | None, typer.Option("--repetition-penalty", help="Above 1: repeats less.")]
 
 
 def sample(
@@ -33,14 +36,12 @@ def sample(
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="0 takes the most probable; 1 is the model itself.")
     ] = None,
-    top_k: Annotated[int | None, typer.Option("--top-k", help="Only the k most probable symbols.")] = None,
+    top_k: TopK = None,
     top_p: Annotated[
         float | None, typer.Option("--top-p", help="Only the most probable symbols that together reach p.")
     ] = None,
-    min_p: Annotated[
-        float | None, typer.Option("--min-p", help="Only symbols at least min-p times as probable as the best.")
-    ] = None,
-    repetition_penalty: Annotated[float | None, typer.Option("--repetition-penalty", help="Above 1: repeats less.")] = None,
+    min_p: MinP = None,
+    repetition_penalty: RepetitionPenalty = None,
     stop: Annotated[
         list[str] | None, typer.Option("--stop", help="End the text before this string; as often as you like.")
     ] = None,

@@ -9,6 +9,14 @@ from torch.nn import functional
 from pieria.layers.dropout import dropout
 
 
+def check_heads(width: int, heads: int, *, rotary: bool) -> None:
+    """Raise `ValueError` unless ``width`` features can be shared by so many heads, evenly where pairs of them are turned."""
+    if width % heads:
+        raise ValueError(f"width {width} is not a multiple of heads {heads}")
+    if rotary and (width // heads) % 2:
+        raise ValueError(f"rotary positions need an even number of features a head, not {width // heads}")
+
+
 def rotary_table(length: int, size: int, base: float = 10_000.0) -> Tensor:
     """Cosines and signed sines ``[2, length, 1, 2, size / 2]`` that turn pairs of features by position · frequency.
 

@@ -8,12 +8,12 @@ from torch import nn
 Optimiser = Literal["orthogonal", "adamw"]
 
 
-def groups(model: nn.Module, inside: Iterable[nn.Module], optimiser: Optimiser) -> list[dict[str, Any]]:
+def groups(model: nn.Module, inside: Iterable[nn.Parameter], optimiser: Optimiser) -> list[dict[str, Any]]:
     """Matrices ``inside`` layers take orthogonal steps (twice as large: see `training.orthogonal`), or AdamW's as they ask.
 
     Tables of vectors take AdamW's; single vectors do not decay.
     """
-    matrices = [p for part in inside for p in part.parameters() if p.dim() >= 2]
+    matrices = [p for p in inside if p.dim() >= 2]
     chosen = {id(p) for p in matrices}
     tables = [p for p in model.parameters() if p.dim() >= 2 and id(p) not in chosen]
     vectors = [p for p in model.parameters() if p.dim() < 2]

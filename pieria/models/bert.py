@@ -28,7 +28,7 @@ from torch.nn import functional
 from pieria.data.batch import Batch, check, mask_after_end
 from pieria.errors import FormError, UsageError
 from pieria.forms import Form, Tokens
-from pieria.layers.attention import rotary_table
+from pieria.layers.attention import check_heads, rotary_table
 from pieria.layers.encoder import BENDS, Activation, Encoder, Packing
 from pieria.layers.parameters import Optimiser, groups
 from pieria.layers.precision import Precision, products
@@ -75,10 +75,7 @@ class BERTSettings(AnySettings):
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        if self.positions == "rotary" and (self.width // self.heads) % 2:
-            raise ValueError(f"rotary positions need an even number of features a head, not {self.width // self.heads}")
+        check_heads(self.width, self.heads, rotary=self.positions == "rotary")
         return self
 
 
@@ -258,7 +255,7 @@ class BERT(Model):
 
     def groups(self) -> dict[str, list[dict[str, Any]]]:
         """Matrices inside layers take orthogonal steps, tables of vectors AdamW's; single vectors do not decay."""
-        return {"all": groups(self, [self.encoder], self.settings.optimiser)}
+        return {"all": groups(self, self.encoder.parameters(), self.settings.optimiser)}
 
     def phases(self) -> list[Phase]:
         """One."""

@@ -17,7 +17,7 @@ rotary positions, Su et al. 2021, arXiv 2104.09864; grouped queries, Ainslie et 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from pieria.layers.attention import rotary_table
 from pieria.layers.decoder import DecoderSettings, Layer
 from pieria.layers.dropout import Dropout
 from pieria.layers.norms import norm
+from pieria.layers.parameters import Optimiser, groups
 from pieria.layers.precision import Precision, products
 from pieria.layers.reading import Cache, Map, normaliser, product
 from pieria.losses.symbols import cross_entropy, symbol_log_prob
@@ -58,7 +59,7 @@ class GPTSettings(DecoderSettings):
     packed: Packed = Field(
         "auto", description="items of different lengths share rows in training; auto where that leaves enough less padding"
     )
-    optimiser: Literal["orthogonal", "adamw"] = Field(
+    optimiser: Optimiser = Field(
         "orthogonal", description="how matrices inside layers are moved: all directions alike, or each number by itself"
     )
 
@@ -217,12 +218,7 @@ class GPT(Model):
 
         On tinyshakespeare after half a million symbols this gave 1.76 nats, AdamW 2.11: see `training.orthogonal`.
         """
-        inside = [p for p in self.layers.parameters() if p.dim() >= 2]
-        chosen = {id(p) for p in inside}
-        tables = [p for p in self.parameters() if p.dim() >= 2 and id(p) not in chosen]
-        vectors = [p for p in self.parameters() if p.dim() < 2]
-        entry = {"params": inside, "orthogonal": 2.0} if self.settings.optimiser == "orthogonal" else {"params": inside}
-        return {"all": [entry, {"params": tables}, {"params": vectors, "weight_decay": 0.0}]}
+        return {"all": groups(self, self.layers.parameters(), self.settings.optimiser)}
 
     def phases(self) -> list[Phase]:
         """One."""

@@ -33,6 +33,7 @@ from pieria.errors import FormError, UsageError
 from pieria.forms import Form, Label, Tokens
 from pieria.layers.dropout import dropout
 from pieria.layers.norms import norm
+from pieria.layers.parameters import Optimiser, groups
 from pieria.layers.precision import Precision, products
 from pieria.layers.scan import gated_scan
 from pieria.losses.symbols import cross_entropy_of_features, symbol_log_prob
@@ -75,7 +76,7 @@ class RNNSettings(AnySettings):
     precision: Precision = Field(
         "auto", description="of matrix products in training; auto is bfloat16 where the processor multiplies it natively"
     )
-    optimiser: Literal["orthogonal", "adamw"] = Field(
+    optimiser: Optimiser = Field(
         "orthogonal", description="how matrices inside layers are moved: all directions alike, or each number by itself"
     )
 
@@ -310,12 +311,8 @@ class RNN(Model):
         On tinyshakespeare after 0.7 million symbols this gave an LSTM 1.64 nats on validation, AdamW 1.95; a minGRU 1.59,
         and AdamW 1.64 to 1.67: see `training.orthogonal`.
         """
-        inside = [p for name, p in self.layers.named_parameters() if p.dim() >= 2 and "convolution" not in name]
-        chosen = {id(p) for p in inside}
-        tables = [p for p in self.parameters() if p.dim() >= 2 and id(p) not in chosen]
-        vectors = [p for p in self.parameters() if p.dim() < 2]
-        entry = {"params": inside, "orthogonal": 2.0} if self.settings.optimiser == "orthogonal" else {"params": inside}
-        return {"all": [entry, {"params": tables}, {"params": vectors, "weight_decay": 0.0}]}
+        inside = [p for name, p in self.layers.named_parameters() if "convolution" not in name]
+        return {"all": groups(self, inside, self.settings.optimiser)}
 
     def phases(self) -> list[Phase]:
         """One."""

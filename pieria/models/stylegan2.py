@@ -240,16 +240,14 @@ class StyleGAN2(Model):
 
     def _picture(self, styles: Tensor, noise: Noise | None, detail: float = 1.0) -> Tensor:
         """What styles ``[batch, place, style]`` make, as the discriminator reads it."""
-        gumbel = None if noise is None or self._continuous else noise.gumbel("choice", (self._cells(), *self.form.shape[1:]))
         raw = self.synthesis(styles, self._details(noise, detail, styles)).float()
-        return self._finish(raw, None if gumbel is None else gumbel.to(raw))
+        if noise is None or self._continuous:
+            return self._finish(raw, None)
+        return self._finish(raw, noise.gumbel("choice", raw.shape[1:]).to(raw))
 
     @property
     def _continuous(self) -> bool:
         return self.form.ordered or self.form.levels is None
-
-    def _cells(self) -> int:
-        return grids.channels(self.form)
 
     def _details(self, noise: Noise | None, detail: float, like: Tensor) -> Callable[[int, tuple[int, int]], Tensor | None]:
         if noise is None or detail == 0:

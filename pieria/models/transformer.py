@@ -28,7 +28,7 @@ from torch.nn import functional
 from pieria.data.batch import Batch, check, mask_after_end
 from pieria.errors import FormError, UsageError
 from pieria.forms import Form, Tokens
-from pieria.layers.attention import Attention, rotary_table
+from pieria.layers.attention import Attention, check_heads, rotary_table
 from pieria.layers.cross_attention import CrossAttention, among_real
 from pieria.layers.dropout import Dropout
 from pieria.layers.feed_forward import FeedForward
@@ -77,10 +77,7 @@ class TransformerSettings(AnySettings):
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        if self.positions == "rotary" and (self.width // self.heads) % 2:
-            raise ValueError(f"rotary positions need an even number of features a head, not {self.width // self.heads}")
+        check_heads(self.width, self.heads, rotary=self.positions == "rotary")
         if self.positions == "sinusoidal" and self.width % 2:
             raise ValueError(f"sinusoidal positions need an even width, not {self.width}")
         return self
@@ -307,7 +304,7 @@ class Transformer(Model):
 
     def groups(self) -> dict[str, list[dict[str, Any]]]:
         """Matrices inside layers take orthogonal steps, tables of vectors AdamW's; single vectors do not decay."""
-        return {"all": groups(self, [self.encoder, self.decoder], self.settings.optimiser)}
+        return {"all": groups(self, [*self.encoder.parameters(), *self.decoder.parameters()], self.settings.optimiser)}
 
     def phases(self) -> list[Phase]:
         """One."""

@@ -7,6 +7,7 @@ from pieria.data.batch import Batch
 from pieria.errors import FormError, UsageError
 from pieria.forms import Column, Grid, Label, Row
 from pieria.models import weights
+from pieria.models.contract import learned_numbers
 from pieria.models.diffusion import Diffusion, DiffusionSampling, DiffusionSettings
 from pieria.noise import ItemNoise
 from pieria.sampling.solvers import SOLVERS
@@ -181,4 +182,5 @@ def test_nonsense_is_refused():
 def test_every_preset_is_built(preset):
     mine = {name: value for name, value in Diffusion.presets[preset].items() if name in DiffusionSettings.model_fields}
     with torch.device("meta"):
-        Diffusion(DiffusionSettings.of(mine), Grid(1, 28, 28, levels=256))
+        model = Diffusion(DiffusionSettings.of(mine), Grid(1, 28, 28, levels=256))
+    assert learned_numbers(model)[0] > 10_000

@@ -200,7 +200,8 @@ def test_nonsense_is_refused():
 @pytest.mark.parametrize("preset", Flow.presets)
 def test_every_preset_is_built(preset):
     known = {name: value for name, value in Flow.presets[preset].items() if name in FlowSettings.model_fields}
-    Flow(FlowSettings.of(known), Grid(1, 16, 16))
+    model = Flow(FlowSettings.of(known), Grid(1, 16, 16))
+    assert model.sample(2, Flow.Sampling.of({}), ItemNoise(0, 2)).shape == (2, 1, 16, 16)
 
 
 @pytest.mark.parametrize("how", ["uniform", "variational"])

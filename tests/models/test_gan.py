@@ -154,4 +154,5 @@ def test_nonsense_is_refused():
 
 @pytest.mark.parametrize("preset", GAN.presets)
 def test_every_preset_is_built(preset):
-    GAN(GANSettings.of(GAN.presets[preset]), Grid(1, 8, 8, levels=17))
+    model = GAN(GANSettings.of(GAN.presets[preset]), Grid(1, 8, 8, levels=17))
+    assert model.sample(2, GAN.Sampling.of({}), ItemNoise(0, 2)).shape == (2, 1, 8, 8)

@@ -214,4 +214,5 @@ def test_nonsense_is_refused():
 
 @pytest.mark.parametrize("preset", VAE.presets)
 def test_every_preset_is_built(preset):
-    VAE(VAESettings.of(VAE.presets[preset]), Grid(1, 8, 8, levels=2))
+    model = VAE(VAESettings.of(VAE.presets[preset]), Grid(1, 8, 8, levels=2))
+    assert model.sample(2, VAE.Sampling.of({}), ItemNoise(0, 2)).shape == (2, 1, 8, 8)

@@ -197,6 +197,8 @@ def test_samples_can_be_learned_from(flow):
     """Drawing happens in inference mode, whose tensors autograd refuses; what is returned must not be one of them."""
     drawn = generate(flow, 2, Decoding(), ItemNoise(0, 2))
     nn.functional.embedding(drawn, flow.odds).sum().backward()
+    assert flow.odds.grad is not None
+    assert flow.odds.grad.sum() == drawn.numel() * flow.odds.shape[1]
 
 
 def test_dropout_is_off_while_drawing_and_training_goes_on(flow):
