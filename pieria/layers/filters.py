@@ -2,7 +2,8 @@
 
 The filter is (1, 3, 3, 1)/8 along each axis, as StyleGAN's: enlarging puts a zero after each cell and filters that,
 shrinking filters and takes every other cell (Zhang 2019, arXiv 1904.11486; Karras et al. 2020, arXiv 1912.04958).
-Outside the picture there are zeros. Sums of shifted slices do it: no products, and a gradient of any order.
+Outside the picture there are zeros. It is a convolution of each channel by itself, with a gradient of any order; on a processor
+that is several times faster than sums of shifted slices if channels lie last, and it takes the precision of products.
 """
 
 import torch
@@ -23,23 +24,14 @@ def upfirdn(x: Tensor, taps: tuple[float, ...], up: int = 1, down: int = 1, pad:
     Returns:
         ``[batch, channel, (height · up + pad - taps) // down + 1, …]``.
     """
-    for axis in (2, 3):
-        x = x.movedim(axis, -1)
-        if up > 1:
-            x = F.pad(x.unsqueeze(-1), (0, up - 1)).flatten(-2)
-        x = F.pad(x, pad)
-        size = (x.shape[-1] - len(taps)) // down + 1
-        x = _weighed([x[..., k : k + (size - 1) * down + 1 : down] for k in range(len(taps))], taps).movedim(-1, axis)
-    return x
-
-
-def _weighed(slices: list[Tensor], taps: tuple[float, ...]) -> Tensor:
-    # a filter that reads the same backwards needs half the products
-    pairs = [slices[k] + slices[-1 - k] for k in range(len(taps) // 2)]
-    total = pairs[0] * taps[0]
-    for pair, tap in zip(pairs[1:], taps[1:], strict=False):
-        total = torch.add(total, pair, alpha=tap)
-    return total if len(taps) % 2 == 0 else torch.add(total, slices[len(taps) // 2], alpha=taps[len(taps) // 2])
+    if up > 1:
+        x = F.pad(x[..., None, :, None], (0, up - 1, 0, 0, 0, up - 1)).flatten(-2).flatten(-3, -2)
+    if pad[0] != pad[1] or pad[0] < 0:
+        x, pad = F.pad(x, (*pad, *pad)), (0, 0)
+    line = x.new_tensor(taps)
+    window = torch.outer(line, line).expand(x.shape[1], 1, -1, -1)
+    # cells are left out afterwards: the gradient of a strided convolution of single channels takes four times as long
+    return F.conv2d(x, window, padding=pad[0], groups=x.shape[1])[..., ::down, ::down]
 
 
 def blur(x: Tensor, pad: tuple[int, int], gain: float = 1.0) -> Tensor:

@@ -55,5 +55,5 @@ class StyledConvolution(nn.Module):
         """``noise`` is ``[batch, 1, *size]``; without it there is none."""
         x = self.convolution(x, w)[..., : size[0], : size[1]]
         if noise is not None:
-            x = x + self.strength * noise
-        return bent(x + self.bias[:, None, None])
+            x = x + (self.strength * noise).to(x.dtype)
+        return bent(x + self.bias.to(x.dtype)[:, None, None])  # half the memory where products are in bfloat16

@@ -118,7 +118,7 @@ class Synthesis(nn.Module):
         self, styles: Tensor, noise: Callable[[int, tuple[int, int]], Tensor | None]
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Features and picture at each size; ``styles`` is ``[batch, self.styles, style]``, ``noise`` by place and size."""
-        x = self.start.expand(len(styles), -1, -1, -1)
+        x = self.start.expand(len(styles), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         w = iter(styles.unbind(1))
         picture: Tensor | None = None
         style = next(w)
@@ -158,7 +158,7 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """``labels`` is one-hot ``[batch, classes]``: each class has a score of its own (projection)."""
-        x = bent(self.enter(x))
+        x = bent(self.enter(x.contiguous(memory_format=torch.channels_last)))
         for block in self.blocks:
             x = block(x)
         x = bent(self.look(torch.cat([x, self._variety(x)], dim=1)))
@@ -170,7 +170,7 @@ class Discriminator(nn.Module):
         n = len(x)
         size = next(size for size in range(min(self.group, n), 0, -1) if n % size == 0)
         each = x.float().unflatten(0, (size, n // size))
-        spread = (each.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+        spread = ((each - each.mean(dim=0)).square().mean(dim=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
         return spread.repeat(size)[:, None, None, None].expand(n, 1, *x.shape[-2:]).to(x.dtype)
 
 
