@@ -1,7 +1,7 @@
 """BERT's encoder on SST-2: accuracy on the 1,821 test sentences, learned from the training phrases alone, beside NB-SVM.
 
 Protocol: from scratch, nothing but the 67,349 labelled phrases of ``train.tsv`` (words as they stand there); ``dev.tsv``
-(872 sentences) only chooses the step to stop at; three seeds, each at most 60 minutes on two cores. Goal: their mean is at
+(872 sentences) only chooses when to stop (and, once for all, a plan of 1,500 steps: see the log); three seeds, each at most 60 minutes on two cores. Goal: their mean is at
 least 80.5 %. NB-SVM (Wang & Manning 2012, words and their pairs, C = 1, β = 1/4) learns from the same phrases, and the notes
 say who wins.
 The gate is one seed and 900 steps: at least 80 %.
@@ -21,7 +21,7 @@ from pieria.training.loop import learn
 from pieria.training.plan import Plan
 
 SETTINGS = {"layers": 1, "heads": 4, "width": 128}
-SEEDS, SECONDS, STEPS = (0, 1, 2), 3600, 12_000
+SEEDS, SECONDS, STEPS, AVERAGE = (0, 1, 2), 3600, 1500, 0.99
 GATE_STEPS, GOAL, GATE_GOAL = 900, 80.5, 80.0
 
 
@@ -32,7 +32,15 @@ def trained(dataset: Dataset, seed: int, steps: int) -> tuple[float, float, int,
     often = max(50, steps // 40)
     plan = Plan.layered(
         Discriminative.training_defaults,
-        {"steps": steps, "seed": seed, "device": "cpu", "evaluate_every": often, "evaluate_count": 872, "patience": 10},
+        {
+            "steps": steps,
+            "seed": seed,
+            "device": "cpu",
+            "evaluate_every": often,
+            "evaluate_count": 872,
+            "patience": 10,
+            "average": AVERAGE,
+        },
     )
     begun = time.perf_counter()
     history = learn(model, dataset.examples("train", training=True), dataset.examples("validation"), plan)

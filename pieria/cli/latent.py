@@ -262,9 +262,14 @@ def traverse(
     item: Annotated[
         str | None, typer.Argument(metavar="[ITEM]", help=f"{ITEM} The mean of the prior if none is given.")
     ] = None,
+    along: Annotated[
+        str,
+        typer.Option("--along", help="coordinates; of the styles of a GAN also principal, closed-form (with --space w)."),
+    ] = "coordinates",
     coordinates: Annotated[int, typer.Option("--coordinates", min=1, help="So many, those that matter most first.")] = 10,
     steps: Annotated[int, typer.Option("--steps", min=2, help="Pictures of a row.")] = 9,
     reach: Annotated[float, typer.Option("--reach", help="Standard units to either side.")] = 2.5,
+    space: Space = "z",
     label: Label = None,
     split: Split = "test",
     truncation: Truncation = 1.0,
@@ -274,18 +279,19 @@ def traverse(
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
-    """One coordinate of the code at a time: what does each say?
+    """One direction of the code at a time: what does each say?
 
-    Examples:  pieria latent runs/vae traverse  ·  pieria latent runs/vae traverse 3 --coordinates 5 --out traverse.png
+    Examples:  pieria latent runs/vae traverse  ·  pieria latent runs/vae traverse 3 --coordinates 5 --out traverse.png  ·
+    pieria latent runs/stylegan2 traverse seed:1 --space w --along principal
     """
 
     def ask(found: "Latent", place: Path | None) -> "View":
         return found.traverse(
-            item, coordinates=coordinates, steps=steps, reach=reach, label=label, split=split, truncation=truncation,
-            seed=seed, out=place,
+            item, along=along, coordinates=coordinates, steps=steps, reach=reach, label=label, split=split,
+            truncation=truncation, seed=seed, out=place,
         )  # fmt: skip
 
-    _show(context, "traverse", ask, out, "z", device, dry_run, json)
+    _show(context, "traverse", ask, out, space, device, dry_run, json)
 
 
 # ---- what they share -------------------------------------------------------------------------------------------------

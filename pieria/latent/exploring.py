@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pieria.errors import UsageError
 from pieria.latent import mapping, moving, pictures
+from pieria.latent.directions import directions
 from pieria.latent.distances import apart, unit
 from pieria.latent.ground import ENCODED, SEARCHED, Ground, done, in_rows
 from pieria.latent.neighbours import nearest
@@ -147,6 +148,7 @@ class Latent(Ground):
         self,
         item: Any = None,
         *,
+        along: str = "coordinates",
         coordinates: int = 10,
         steps: int = 9,
         reach: float = 2.5,
@@ -156,36 +158,38 @@ class Latent(Ground):
         seed: int = 0,
         out: str | Path | None = None,
     ) -> View:
-        """One coordinate of the code at a time, from ``-reach`` to ``reach`` standard units, the others as they are.
+        """One direction at a time, from ``-reach`` to ``reach`` standard units, the rest of the code as it is.
 
-        Those that matter most come first: by how much the item changes, on average over some codes of the prior. It
-        starts from the mean of the prior, or from the code of ``item``.
+        ``along`` the ``coordinates`` of the code, of which those come first that change the item most, on average over some
+        codes of the prior; or, in the styles of a GAN, along their ``principal`` components or those in ``closed-form``, in
+        their own order. It starts from the mean of the prior, or from the code of ``item``.
         """
         if min(coordinates, steps - 1) < 1 or reach <= 0:
-            raise UsageError(f"{coordinates} coordinates, {steps} steps, reach {reach:g}", "1, 2 and more than 0 at least")
+            raise UsageError(f"{coordinates} directions, {steps} steps, reach {reach:g}", "1, 2 and more than 0 at least")
         space = self.space
+        ways = directions(space, along, coordinates, seed)
         known = [] if item is None else self._items((item,), split, truncation)
         if known:
             base, labels = self._finder(split).codes(known, seed, label)
         else:
             base, labels = space.centre[None].clone(), space.labels([None], label)
-        change = self._change(labels, reach, seed)
-        order = change.argsort(descending=True, stable=True)[:coordinates].tolist()
+        change = self._change(ways, labels, reach, seed)
+        order = list(range(len(change)))
+        if along == "coordinates":
+            order = change.argsort(descending=True, stable=True)[:coordinates].tolist()
         at = torch.linspace(-reach, reach, steps, device=base.device).to(base)
-        codes = base.repeat(len(order) * steps, 1)
-        for row, place in enumerate(order):
-            codes[row * steps : (row + 1) * steps, place] = space.centre[place] + at * space.spread[place]
+        codes = torch.cat([ways.at(base[0], space.centre, row, at) for row in order])
         shown = self._decoded(codes, None if labels is None else labels.expand(len(codes)))
-        rows = [{"coordinate": f"z{place}", "change": float(change[place])} for place in order]
+        rows = [{"direction": ways.names[row], "change": float(change[row])} for row in order]
         idle = int((change < 0.05 * change.max()).sum())
         words = [
-            f"Of {space.size} coordinates {space.size - idle} change the item by at least a twentieth of what the first one "
-            f"does. Change: {unit(self.space.model.form)} is 1.",
+            f"Of {len(change)} directions {len(change) - idle} change the item at least a twentieth as much as the strongest. "
+            f"Change: {unit(self.space.model.form)} is 1.",
             *self._found_by(known),
             *self._under(labels),
         ]
         view = View("traverse", shown, codes, rows, words)
-        sides = [f"z{place}  {float(change[place]):.3f}" for place in order]
+        sides = [f"{ways.names[row]}  {float(change[row]):.3f}" for row in order]
         return self._sheet(view, in_rows(shown, steps), sides, [f"{float(s):+.1f}" for s in at], (), out, seed)
 
     # ---- maps --------------------------------------------------------------------------------------------------------

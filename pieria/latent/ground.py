@@ -11,6 +11,7 @@ from torch import Tensor
 from pieria.errors import UsageError
 from pieria.forms import Label
 from pieria.latent import pictures
+from pieria.latent.directions import Directions
 from pieria.latent.distances import apart
 from pieria.latent.items import Finder, Item
 from pieria.latent.space import Progress, Space, silent
@@ -96,25 +97,21 @@ class Ground:
         codes, _ = finder.codes(items, seed)
         return codes.mean(dim=0), items[0].name if len(items) == 1 else f"the mean of {len(items)} items"
 
-    def _change(self, labels: Tensor | None, reach: float, seed: int) -> Tensor:
-        """How much the item changes from end to end of each coordinate, a mean over codes of the prior, ``[numbers]``."""
+    def _change(self, ways: Directions, labels: Tensor | None, reach: float, seed: int) -> Tensor:
+        """How much the item changes from end to end of each direction, a mean over codes of the prior, ``[direction]``."""
         space = self.space
         count = max(1, min(BASES, 1024 // space.size))
-        bases = space.draw(count, seed)
-        change = torch.zeros(space.size, dtype=torch.float64)
+        bases, ends = space.draw(count, seed), space.centre.new_tensor([-reach, reach])
+        change = torch.zeros(len(ways.along), dtype=torch.float64)
         chunk = 16
-        for start in range(0, space.size, chunk):
-            places = range(start, min(start + chunk, space.size))
-            ends = []
-            for side in (-reach, reach):
-                codes = bases.repeat(len(places), 1)
-                for number, place in enumerate(places):
-                    rows = slice(number * count, (number + 1) * count)
-                    codes[rows, place] = space.centre[place] + side * space.spread[place]
-                ends.append(space.decode(codes, None if labels is None else labels[:1].expand(len(codes))))
-            moved = apart(space.model.form, ends[0], ends[1]).reshape(len(places), count).mean(dim=1)
-            change[start : start + len(places)] = moved
-            space.progress("measuring coordinates", start + len(places), space.size)
+        for start in range(0, len(change), chunk):
+            places = range(start, min(start + chunk, len(change)))
+            codes = torch.stack([ways.at(bases, space.centre, place, ends) for place in places])
+            first, last = (codes[:, :, end].flatten(0, 1) for end in range(2))
+            under = None if labels is None else labels[:1].expand(len(first))
+            moved = apart(space.model.form, space.decode(first, under), space.decode(last, under))
+            change[start : start + len(places)] = moved.reshape(len(places), count).mean(dim=1)
+            space.progress("measuring directions", start + len(places), len(change))
         return change
 
     def _samples(self, n: int, seed: int, label: str | int | None, truncation: float) -> Tensor:

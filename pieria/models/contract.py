@@ -301,6 +301,14 @@ class Lifts(Decodes, Protocol):
 
 
 @runtime_checkable
+class Directs(Lifts, Protocol):
+    """Knows from its weights alone in which directions of a space its items change most."""
+
+    def directions(self, count: int, space: str) -> Tensor:
+        """At most ``count`` unit vectors ``[direction, *latents[space]]``, those that matter most first."""
+
+
+@runtime_checkable
 class Fills(Protocol):
     """Completes what is missing."""
 

@@ -51,7 +51,7 @@ class StyleGAN2Settings(AnySettings):
     style: int = Field(128, ge=1, description="numbers in a style w")
     mapping: int = Field(4, ge=1, description="layers from z to w")
     channels: int = Field(128, ge=1, description="features at most, at any size")
-    budget: int = Field(2048, ge=1, description="features times the longer side at most: how features halve as sizes double")
+    budget: int = Field(1024, ge=1, description="features times the longer side at most: how features halve as sizes double")
     mixing: float = Field(0.9, ge=0, le=1, description="share of made pictures whose finer sizes have a style of their own")
     slope_weight: float = Field(0.0, ge=0, description="weight of the discriminator's squared slope at the data, halved; "
                                 "0 chooses it by the number of cells")  # fmt: skip
@@ -378,11 +378,17 @@ class StyleGAN2(Model):
         labels = self.labels(self.labels.chosen(None, noise, TYPICAL), TYPICAL)
         return self.styles(self.prior(TYPICAL, noise), labels).mean(dim=0)
 
-    def directions(self, count: int) -> Tensor:
-        """The ``count`` directions of w, ``[count, style]``, in which the features' scales change most (SeFa)."""
+    def directions(self, count: int, space: str = "w") -> Tensor:
+        """The ``count`` directions of w, ``[count, style]``, in which the features' scales change most (SeFa).
+
+        For "w+" the same step in all places at once, ``[count, place, style]``.
+        """
+        check_space(self, space)
         maps: list[Tensor] = [layer.affine.weight for layer in self.synthesis.modules() if isinstance(layer, Modulated)]
-        _, _, directions = torch.linalg.svd(torch.cat(maps).detach(), full_matrices=False)
-        return directions[:count]
+        _, _, found = torch.linalg.svd(torch.cat(maps).detach(), full_matrices=False)
+        if space == "w+":
+            return found[:count, None].expand(-1, self.synthesis.styles, -1) / self.synthesis.styles**0.5
+        return found[:count]
 
     @torch.no_grad()
     def decode(

@@ -7,9 +7,14 @@ from PIL import Image
 
 from pieria.data.batch import Batch
 from pieria.errors import DataError, FormError, PieriaError, UsageError
+from pieria.forms import Grid
 from pieria.latent import mapping, pictures
+from pieria.latent.directions import directions
 from pieria.latent.exploring import Latent
+from pieria.latent.space import Space
 from pieria.modalities.opening import open_data
+from pieria.models.stylegan2 import StyleGAN2, StyleGAN2Settings
+from pieria.noise import seeded
 from tests.latent.planted import SHIFT, Encoding, Planted, Sloped
 from tests.latent.planted import pictures as planted_pictures
 
@@ -151,7 +156,7 @@ def test_a_film_as_mp4(latent, tmp_path):
 
 def test_coordinates_come_in_the_order_of_what_they_change(latent):
     view = latent.traverse(steps=3, reach=2)
-    assert [row["coordinate"] for row in view.rows] == ["z0", "z1", "z2"]
+    assert [row["direction"] for row in view.rows] == ["z0", "z1", "z2"]
     assert view.rows[0]["change"] > 1.5 * view.rows[1]["change"] > 2 * view.rows[2]["change"]
     assert torch.allclose(view.codes[:3], torch.tensor([[-2.0, 0, 0], [0, 0, 0], [2, 0, 0]]))
     around = latent.traverse("seed:1", coordinates=1, steps=2)
@@ -237,3 +242,31 @@ def test_sheets_show_pictures_of_any_kind(mode):
 
 def test_large_pictures_are_shrunk():
     assert pictures.enlarged([Image.new("RGB", (2000, 1000))], 10)[0].size == (400, 200)
+
+
+@pytest.mark.parametrize("space", ["w", "w+"])
+@pytest.mark.parametrize("along", ["principal", "closed-form"])
+def test_styles_are_slid_along_their_main_directions(along, space):
+    with seeded(3, "weights"):
+        model = StyleGAN2(StyleGAN2Settings(latent=6, style=5, mapping=1, channels=6), Grid(1, 8, 8, levels=16)).eval()
+    found = directions(Space(model, space), along, 3)
+    assert torch.allclose(found.along @ found.along.T, torch.eye(3), atol=1e-5)
+    drawn = Space(model, space).draw(500, 1)
+    if along == "principal":  # it spreads most along the first, and as much as is said
+        spread = (drawn @ found.along.T).std(dim=0)
+        assert torch.allclose(spread, found.spread, rtol=0.15)
+        assert spread[0] >= spread[1] >= spread[2]
+    centre = Space(model, space).centre
+    there = found.at(drawn[:2], centre, 1, torch.tensor([-1.0, 2.0]))
+    along_it = (there - centre) @ found.along[1]
+    assert torch.allclose(along_it, (torch.tensor([-1.0, 2.0]) * found.spread[1]).expand(2, 2), atol=1e-5)
+    assert torch.allclose((there - drawn[:2, None]) @ found.along[0], torch.zeros(2, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("along", "cure"), [("principal", "--space w"), ("closed-form", "--space w"), ("sideways", "principal")]
+)
+def test_directions_that_are_not_there_are_refused(along, cure):
+    model = StyleGAN2(StyleGAN2Settings(latent=6, style=5, mapping=1, channels=6), Grid(1, 8, 8, levels=16))
+    with pytest.raises(UsageError, match=cure):
+        directions(Space(model, "z"), along, 3)
