@@ -183,7 +183,7 @@ class Latent(Ground):
         rows = [{"direction": ways.names[row], "change": float(change[row])} for row in order]
         idle = int((change < 0.05 * change.max()).sum())
         words = [
-            f"Of {len(change)} directions {len(change) - idle} change the item at least a twentieth as much as the strongest. "
+            f"Of {len(change)} directions {len(change) - idle} change the item at least a twentieth as much as the first. "
             f"Change: {unit(self.space.model.form)} is 1.",
             *self._found_by(known),
             *self._under(labels),

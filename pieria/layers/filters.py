@@ -3,7 +3,7 @@
 The filter is (1, 3, 3, 1)/8 along each axis, as StyleGAN's: enlarging puts a zero after each cell and filters that,
 shrinking filters and takes every other cell (Zhang 2019, arXiv 1904.11486; Karras et al. 2020, arXiv 1912.04958).
 Outside the picture there are zeros. It is a convolution of each channel by itself, with a gradient of any order; with
-channels last that is several times faster on a processor than sums of shifted slices, and it takes the precision of products.
+channels last that is several times faster on a processor than sums of shifted slices, in the precision of products.
 """
 
 import torch
