@@ -1,8 +1,9 @@
 """BERT's encoder on SST-2: accuracy on the 1,821 test sentences, learned from the training phrases alone, beside NB-SVM.
 
 Protocol: from scratch, nothing but the 67,349 labelled phrases of ``train.tsv`` (words as they stand there); ``dev.tsv``
-(872 sentences) only chooses when to stop, and chose the plan's 1,500 steps (docs/log.md); three seeds, each at most 60 minutes on two cores. Goal: their mean is at least 80.5 %. NB-SVM (Wang & Manning 2012, words and their pairs, C = 1,
-β = 1/4) learns from the same phrases, and the notes say who wins.
+(872 sentences) only chooses when to stop, and chose the plan's 1,500 steps (docs/log.md); three seeds, each at most 60
+minutes on two cores. Goal: their mean is at least 80.5 %. NB-SVM (Wang & Manning 2012, words and their pairs, C = 1, β =
+1/4) learns from the same phrases, and the notes say who wins.
 The gate is one seed and 900 steps: at least 80 %.
 """
 
