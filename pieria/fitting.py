@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pieria import keeping, registry
-from pieria.data.examples import Examples, without_condition
+from pieria.data.examples import Examples
 from pieria.errors import UsageError, unknown
 from pieria.evaluation.comparison import spread
 from pieria.evaluation.replies import answer, replies_of
@@ -289,8 +289,6 @@ def learned(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, res
         space.note(data={**space.record["data"], "findings": list(dataset.findings)})
         for sentence in (dataset.reason, *dataset.findings) if not resume else ():
             watch.say(sentence)
-        if net.condition is None:
-            train, validation = without_condition(train), None if validation is None else without_condition(validation)
         preview = _previewer(space, dataset.modality, validation or train) if space.writes else None
         watch = replace(watch, preview=preview)
         try:
