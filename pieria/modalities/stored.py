@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -163,6 +164,7 @@ class Pixels:
         self._file = None
         if store is not None and store.file is not None and store.shape == shape:
             self._file = store.file.open("rb", buffering=0)
+            weakref.finalize(self, self._file.close)
             # in shuffled order, what lies behind a picture is not wanted next
             _advise(self._file, 0, 0, "POSIX_FADV_RANDOM")
         self._coming: OrderedDict[int, tuple[Future[Decoded], int]] = OrderedDict()
@@ -179,12 +181,18 @@ class Pixels:
         if self._file is None:
             self._decode(places, out)
             return out
+        first = 0
+        for row, count in self._runs(places):
+            self._read(row, out[first : first + count])
+            first += count
+        return out
+
+    def _runs(self, places: np.ndarray) -> Iterator[tuple[int, int]]:
+        """Rows of the file and how many follow each without a gap: a pass in order is one long read."""
         rows = self.files.rows_of(places)
-        # neighbours are read together: a pass in order is one long read
         borders = np.flatnonzero(np.diff(rows) != 1) + 1
         for first, stop in zip([0, *borders], [*borders, len(rows)], strict=True):
-            self._read(int(rows[first]), out[first:stop])
-        return out
+            yield int(rows[first]), int(stop - first)
 
     def _read(self, row: int, out: np.ndarray) -> None:
         assert self._file is not None
@@ -213,8 +221,8 @@ class Pixels:
     def ahead(self, places: np.ndarray) -> None:
         """Say what will be asked for soon, so that it is read or decoded meanwhile."""
         if self._file is not None:
-            for row in self.files.rows_of(places):
-                _advise(self._file, int(row) * self.shape.bytes, self.shape.bytes, "POSIX_FADV_WILLNEED")
+            for row, count in self._runs(places):
+                _advise(self._file, row * self.shape.bytes, count * self.shape.bytes, "POSIX_FADV_WILLNEED")
             return
         room_for = max(len(places), AHEAD // self.shape.bytes) - len(self._coming)
         new = [place for place in dict.fromkeys(map(int, places)) if place not in self._coming]

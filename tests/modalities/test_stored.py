@@ -53,7 +53,7 @@ def test_batches_are_the_same_wherever_pictures_are_held(tmp_path, own_cache, se
     path = pictures(tmp_path / "set")
     wanted, *others = (open_data(path, settings={**settings, "held": held, "decoders": 2}) for held in HELD)
     # some places twice, as where an epoch ends within a batch
-    places = np.random.default_rng(1).permutation(len(wanted.parts["train"]))[:12].tolist() + [3, 3]
+    places = [*np.random.default_rng(1).permutation(len(wanted.parts["train"]))[:12].tolist(), 3, 3]
     for found in others:
         assert (found.fingerprint, found.form) == (wanted.fingerprint, wanted.form)
         for part in ("train", "validation", "train+validation"):
@@ -123,7 +123,7 @@ def test_a_set_is_decoded_once(tmp_path, own_cache, monkeypatch):
     with file.open("r+b") as cut:
         cut.truncate(1000)
     with pytest.raises(DataError, match="ends too early"):
-        first.examples("train").x  # noqa: B018
+        first.examples("train").x
 
 
 def test_only_what_would_crowd_the_memory_leaves_it(tmp_path, own_cache, monkeypatch):
@@ -189,7 +189,10 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, own_cache):
     full = cache.Path("/dev/full")
     if not full.exists():
         pytest.skip("no device that is always full")
-    with decoding.Workers(1) as workers, pytest.raises(PieriaError, match=r"could not be written \(No space left.*held=files"):
+    with (
+        decoding.Workers(1) as workers,
+        pytest.raises(PieriaError, match=r"could not be written \(No space left.*held=files"),
+    ):
         workers.decode(files, range(4), shape, into=(full, 0)).result()
 
 
@@ -197,7 +200,7 @@ def test_an_interrupt_leaves_nothing(tmp_path, own_cache):
     path = pictures(tmp_path / "set", count=3, shape=(1500, 1500, 3))
     for number in range(60):
         shutil.copy(path / "ape" / "0.png", path / "ape" / f"more-{number}.png")
-    asked = [sys.executable, "-m", "pieria", "data", str(path), "--set", "held=disk"]
+    asked = [sys.executable, "-m", "pieria", "data", str(path), "--set", "held=disk", "--set", "decoders=1"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(asked, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     for _ in range(600):
