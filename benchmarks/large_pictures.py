@@ -36,7 +36,7 @@ SIDE, BATCH, STEPS, BATCHES = 256, 32, 40, 20
 
 
 def write_pictures(folder: Path, count: int, seed: int = 0) -> None:
-    """``count`` JPEGs of clouds in two classes, each of its own colours, about 15 KB each."""
+    """``count`` JPEGs of clouds in two classes, about 8 KB each."""
     generator = np.random.Generator(np.random.Philox(key=seed))
     grain = generator.integers(0, 12, (SIDE, SIDE, 3), dtype=np.uint8)
     for number in range(count):

@@ -68,7 +68,8 @@ def read_files(files: PictureFiles, settings: "ImageSettings", texts: frozenset[
         if broken:
             findings = tell([looks[place] for place in whole], settings, files.names)
             skipped += [got for _, got in broken]
-        size = f"{len(files) * shape.bytes / 1e9:.2g} GB of decoded pictures are"
+        total = len(files) * shape.bytes
+        size = f"{f'{total / 1e9:.1f} GB' if total >= 1e9 else f'{total / 1e6:.1f} MB'} of decoded pictures are"
         findings.append(
             f"{size} read from a file in the cache, not held in memory ({store.file.parent})"
             if store.file is not None
