@@ -205,12 +205,13 @@ class Pixels:
             rest = rest[got:]
 
     def _decode(self, places: np.ndarray, out: np.ndarray) -> None:
-        if not any(int(place) in self._coming for place in places):
+        wanted_now = list(dict.fromkeys(map(int, places)))  # a batch may hold a picture twice
+        found = {place: self._coming.pop(place) for place in wanted_now if place in self._coming}
+        if not found:
             self._coming.clear()  # what was announced is not what is asked for
-        missing = [int(place) for place in places if int(place) not in self._coming]
-        now = dict(self._submit(missing))
+        found.update(self._submit([place for place in wanted_now if place not in found]))
         for row, place in enumerate(places):
-            future, at = self._coming.pop(int(place), None) or now[int(place)]
+            future, at = found[int(place)]
             answer = future.result()
             for one in answer.broken:
                 if one.place == at:
