@@ -7,6 +7,7 @@ back through its pipe. Workers are started as a command, not by forking or by ru
 """
 
 import atexit
+import io
 import json
 import os
 import queue
@@ -20,7 +21,7 @@ from dataclasses import asdict, astuple, dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, cast
 
 import numpy as np
 
@@ -155,14 +156,14 @@ class _Worker:
     def ask(self, job: dict[str, Any], size: int) -> tuple[dict[str, Any], bytearray]:
         """The answer to a job, and the ``size`` bytes that follow it."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         raw = bytearray(size)
+        said = cast(io.BufferedReader, self._process.stdout)
         try:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
             self._process.stdin.flush()
-            line = self._process.stdout.readline()
+            line = said.readline()
             answer = json.loads(line) if line.endswith(b"\n") else None
-            whole = answer is not None and ("failed" in answer or self._process.stdout.readinto(raw) == size)
+            whole = answer is not None and ("failed" in answer or said.readinto(raw) == size)
         except (OSError, ValueError):
             answer, whole = None, False
         if answer is None or not whole:
@@ -242,11 +243,11 @@ def _decode(files: PictureFiles, job: dict[str, Any], answers: IO[bytes]) -> Non
         path, offset = job["into"]
         with Path(path).open("r+b", buffering=0) as file:
             file.seek(offset)
-            rest = memoryview(pixels).cast("B")
+            rest = pixels.data.cast("B")
             while rest:
                 rest = rest[file.write(rest) :]
     answers.write(json.dumps({"broken": broken}).encode() + b"\n")
     if digests is not None:
-        answers.write(memoryview(digests).cast("B"))
+        answers.write(digests.data.cast("B"))
     if pixels is not None and not job["into"]:
-        answers.write(memoryview(pixels).cast("B"))
+        answers.write(pixels.data.cast("B"))

@@ -280,9 +280,9 @@ class Image(Modality):
             table = np.round(table * (top / (artifacts.levels - 1))).astype(shape.kind)
             return np.ascontiguousarray(table[artifacts.array].transpose(0, 3, 1, 2))
         grids = np.empty((len(artifacts), *shape.array), shape.kind)
+        names = [artifacts.title(name) for name in artifacts.names] if isinstance(artifacts, PictureFiles) else None
         for place, image in enumerate(artifacts):
-            named = isinstance(artifacts, PictureFiles)
-            grids[place] = shaped(image, artifacts.title(artifacts.names[place]) if named else f"picture {place}", shape)
+            grids[place] = shaped(image, f"picture {place}" if names is None else names[place], shape)
         return grids
 
     def _levels(self, intensities: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -197,7 +197,7 @@ class Pixels:
     def _read(self, row: int, out: np.ndarray) -> None:
         assert self._file is not None
         self._file.seek(row * self.shape.bytes)
-        rest = memoryview(out).cast("B")
+        rest = out.data.cast("B")
         while rest:
             got = self._file.readinto(rest)
             if not got:
