@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pieria import keeping, registry
-from pieria.data.examples import Examples, without_condition
-from pieria.errors import UsageError, unknown
+from pieria.data.examples import Examples
+from pieria.errors import DataError, UsageError, unknown
 from pieria.evaluation.comparison import spread
 from pieria.evaluation.replies import answer, replies_of
 from pieria.forms import Form, Label, Tokens
@@ -190,11 +190,28 @@ def _condition_of(dataset: "Dataset", family: type[Model], condition: str | None
             'records of {"prompt", "completion"}, or two files whose lines belong together (--to)',
             "'pieria data' lists sets of pairs, such as multi30k",
         )
+    if isinstance(offered, Label):
+        _refuse_untaught(dataset)
     if offered is None or type(offered) not in wanted:
         raise UsageError(
             f"{dataset.name} has no labels to be a condition", "data with classes", "Fit it without --condition"
         )
     return offered
+
+
+def _refuse_untaught(dataset: "Dataset") -> None:
+    """`DataError` for a class of which nothing trains: a model would draw it from what it has never seen."""
+    train = dataset.parts["train"]
+    taught = set(train.labels or ())
+    missing = [name for code, name in enumerate(train.classes) if code not in taught]
+    if missing:
+        some = ", ".join(repr(name) for name in missing[:3]) + (" …" if len(missing) > 3 else "")
+        raise DataError(
+            f"{dataset.name} has no training item of the class{'es' if len(missing) > 1 else ''} {some}: the few that there "
+            "are were held out",
+            "several items in each class that a model is to draw",
+            "Add more of them, take the class out of the data, or fit without --condition",
+        )
 
 
 def say_what(record: Mapping[str, Any], plan: Plan, path: Path, *, resume: bool = False) -> None:
@@ -289,8 +306,6 @@ def learned(net: Model, dataset: "Dataset", plan: Plan, space: Workspace, *, res
         space.note(data={**space.record["data"], "findings": list(dataset.findings)})
         for sentence in (dataset.reason, *dataset.findings) if not resume else ():
             watch.say(sentence)
-        if net.condition is None:
-            train, validation = without_condition(train), None if validation is None else without_condition(validation)
         preview = _previewer(space, dataset.modality, validation or train) if space.writes else None
         watch = replace(watch, preview=preview)
         try:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pieria import fitting, keeping
+from pieria.data import progress
 from pieria.data.storage import read_json, write_atomically, write_json
 from pieria.errors import DataError, UsageError
 from pieria.forms import Tokens
@@ -117,28 +118,31 @@ def fit(
             on = {"device": record["device"] if device is None else str(choose_device(device))}
             fitting.say_what({**record, **on}, plan, Path(resume), resume=True)
             return None
-        return _learned(*fitting.resumed(Path(resume), record, plan), resume=True, quiet=quiet)
+        with progress.quietly(quiet):
+            going_on = fitting.resumed(Path(resume), record, plan)
+        return _learned(*going_on, resume=True, quiet=quiet)
     if target is not None:
         model, as_ = model or "discriminative", "labelled"
     if data is None or model is None:
         raise UsageError("fit needs data and a model", "fit(DATA, MODEL), or fit(resume=RUN)")
-    net, dataset, plan = fitting.prepared(
-        data,
-        model,
-        asked,
-        as_=as_,
-        column=column,
-        form=form,
-        to=to,
-        target=target,
-        preset=preset,
-        condition=condition,
-        seed=seed,
-        start_from=start_from,
-        settings=settings or {},
-        licence=licence,
-        consent=consent,
-    )
+    with progress.quietly(quiet):
+        net, dataset, plan = fitting.prepared(
+            data,
+            model,
+            asked,
+            as_=as_,
+            column=column,
+            form=form,
+            to=to,
+            target=target,
+            preset=preset,
+            condition=condition,
+            seed=seed,
+            start_from=start_from,
+            settings=settings or {},
+            licence=licence,
+            consent=consent,
+        )
     options = {
         "as": as_,
         "column": column,

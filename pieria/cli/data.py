@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pieria.cli.output import As, AsJson, Column, To, print_json, print_table
+from pieria.cli.output import As, AsJson, Column, To, pairs, print_json, print_table
 
 
 def data(
@@ -14,11 +14,15 @@ def data(
     as_: As = None,
     column: Column = None,
     to: To = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of how the data are read, such as size=64."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """List the data sets that come by name, or look into one, or into a file or folder of yours.
 
-    Examples:  pieria data  ·  pieria data digits  ·  pieria data my-table.csv  ·  pieria data photos/ --as image
+    Examples:  pieria data  ·  pieria data digits  ·  pieria data my-table.csv  ·  pieria data photos/ --set size=64
     """
     from pieria.data import catalogue
 
@@ -39,7 +43,7 @@ def data(
         return
     from pieria.modalities.opening import look
 
-    facts = look(name, as_=as_, column=column, to=to)
+    facts = look(name, as_=as_, column=column, to=to, settings=pairs(set_))
     if json:
         print_json(facts)
     else:

@@ -8,6 +8,7 @@ import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from pieria.errors import FormError
 from pieria.forms import Form, Grid, Label, Tokens
 from pieria.noise import Noise
 
+CHECKED = 2**22  # numbers that are looked at together when levels are checked
 FORGET_AFTER = 128  # windows of a mapped stream, after which the pages that they lay on are let go
 
 Augment = Callable[[Tensor, Noise], Tensor]
@@ -51,8 +53,55 @@ class Examples(ABC):
         """How many symbols (`Tokens`) or items (other forms) ``sweep`` scores in all."""
 
 
+class Source(Protocol):
+    """Items as arrays that are fetched by place, from wherever they are kept."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def fetch(self, places: np.ndarray) -> np.ndarray:
+        """The items at these places, in their order."""
+
+    def ahead(self, places: np.ndarray) -> None:
+        """Say which places will be asked for soon."""
+
+
+@runtime_checkable
+class Fetches(Protocol):
+    """Examples that may be quicker where they are told what will be asked for soon."""
+
+    @property
+    def fetches(self) -> bool:
+        """Whether they are; those that are held in memory need not be told."""
+
+    def ahead(self, places: np.ndarray) -> None:
+        """Say which places will be asked for soon; what they hold does not depend on it."""
+
+
+class Fetched:
+    """Items that are not held in memory: fetched when they are asked for, and changed by ``change(values, places)``.
+
+    Indexed by a tensor of places, as a tensor of all items would be.
+    """
+
+    def __init__(self, source: Source, change: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+        self.source, self.change = source, change
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        places = index.numpy()
+        return as_tensor(self.change(self.source.fetch(places), places))
+
+
+def as_tensor(values: np.ndarray) -> Tensor:
+    """Levels or intensities as torch knows them: uint8 as it is, all others as long."""
+    return torch.from_numpy(values if values.dtype == np.uint8 else values.astype(np.int64))
+
+
 class ItemExamples(Examples):
-    """Items held as one tensor ``x`` (any `Sequence` with tensor indexing, so a memory map will do).
+    """Items held as one tensor ``x``, or `Fetched` when they are asked for.
 
     A `Grid` may come as uint8 levels, and stays so: an eighth of the memory of the long tensors that batches are.
     ``augment`` makes what is learned from out of ``source`` (out of ``x`` itself without one): binary pictures are drawn
@@ -62,37 +111,52 @@ class ItemExamples(Examples):
     def __init__(
         self,
         form: Form,
-        x: Tensor,
+        x: Tensor | Fetched,
         *,
         condition: Form | None = None,
         conditions: Tensor | None = None,
         masks: Tensor | None = None,
         augment: Augment | None = None,
-        source: Tensor | None = None,
+        source: Tensor | Fetched | None = None,
     ) -> None:
-        small = isinstance(form, Grid) and form.levels is not None and x.dtype == torch.uint8
+        levels = isinstance(form, Grid) and form.levels is not None
+        # of what is fetched, the first item stands for all: looking at each would read the whole set once more
+        seen = x[torch.zeros(min(1, len(x)), dtype=torch.int64)] if isinstance(x, Fetched) else x
+        small = levels and seen.dtype == torch.uint8
         if small:
-            for start in range(0, max(1, len(x)), 4096):
-                check(form, x[start : start + 4096].long())
+            size = max(1, CHECKED // max(1, seen[:1].numel()))
+            for start in range(0, max(1, len(seen)), size):
+                check(form, seen[start : start + size].long())
         else:
-            check(form, x)
+            check(form, seen)
         if (condition is None) != (conditions is None):
             raise FormError("a condition without its values, or values without their form", "both or neither")
         self.form, self.condition, self.conditions = form, condition, conditions
         self.masks, self.augment, self.source = masks, augment, source
         self._held, self._small = x, small
         if masks is None and isinstance(form, Tokens):
-            self.masks = mask_after_end(x, form.end)
+            self.masks = mask_after_end(seen, form.end)
         if conditions is not None and isinstance(condition, Label | Tokens):
             check(condition, conditions, "the condition")
 
     @property
     def x(self) -> Tensor:
-        """All items, in the dtype that the form states."""
-        return self._held.long() if self._small else self._held
+        """All items, in the dtype that the form states; `Fetched` ones are held in memory then."""
+        held = self._held[torch.arange(len(self))] if isinstance(self._held, Fetched) else self._held
+        return held.long() if self._small else held
 
     def __len__(self) -> int:
-        return self._held.shape[0]
+        return len(self._held)
+
+    @property
+    def fetches(self) -> bool:
+        """Whether the items are fetched when they are asked for."""
+        return isinstance(self._held, Fetched)
+
+    def ahead(self, places: np.ndarray) -> None:
+        """Say which places will be asked for soon."""
+        if isinstance(self._held, Fetched):
+            self._held.source.ahead(places)
 
     def batch(self, places: Sequence[int] | np.ndarray | Tensor, noise: Noise | None = None) -> Batch:
         """The items at these places, augmented if ``noise`` is given and the data set has an augmentation."""
@@ -114,6 +178,7 @@ class ItemExamples(Examples):
         """Every item once, in order."""
         del length, context  # items are whole
         for start in range(0, len(self), size):
+            self.ahead(np.arange(start, min(start + 2 * size, len(self))))
             yield self.batch(np.arange(start, min(start + size, len(self))))
 
     def scored(self) -> int:

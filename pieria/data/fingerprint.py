@@ -8,9 +8,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pieria.data import progress
 from pieria.errors import DataError
 
 PIECE = 1 << 20
+MANY = 20_000  # files, from which on reading them is shown
+
+# the newest state of each folder that was asked for, and its fingerprint: an unchanged one is not read again
+_folders: dict[Path, tuple[bytes, str]] = {}
 
 
 def of_path(path: Path) -> str:
@@ -25,13 +30,28 @@ def of_path(path: Path) -> str:
             return _of_content(path)
         if not path.is_dir():
             raise DataError(f"{path} does not exist", "a file or a folder", "Check the path")
-        total = hashlib.sha256()
-        for name, file in sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file()):
-            if name != "about.json" and not any(part.startswith(".") for part in name.split("/")):
-                total.update(f"{name}\0{_of_content(file)}\n".encode())
-        return total.hexdigest()
+        return _of_folder(path)
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+def _of_folder(path: Path) -> str:
+    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    names = [name for name in names if name != "about.json" and not any(part.startswith(".") for part in name.split("/"))]
+    stats = hashlib.sha256()
+    for name in names:
+        stat = (path / name).stat()
+        stats.update(f"{name}\0{stat.st_size} {stat.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
+    known = _folders.get(path)
+    if known is None or known[0] != stats.digest():
+        total = hashlib.sha256()
+        many = progress.quietly(len(names) < MANY)
+        with many, progress.shown("reading files", len(names)) as told:
+            for place, name in enumerate(names):
+                total.update(f"{name}\0{_of_content(path / name)}\n".encode())
+                told(place + 1)
+        known = _folders[path] = (stats.digest(), total.hexdigest())
+    return known[1]
 
 
 def of_file(path: Path) -> str:

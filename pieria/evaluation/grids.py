@@ -4,6 +4,7 @@ Fréchet and kernel distances shrink or wander as the sets grow, and depend on t
 real pictures show against the same held-out ones.
 """
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 
@@ -17,7 +18,6 @@ from pieria.evaluation.comparison import (
     Comparison,
     Nearness,
     copies_by_ratio,
-    everything,
     nats,
     nearest,
     spread,
@@ -30,6 +30,7 @@ from pieria.models.contract import Model, Scores
 
 # a bound takes many passes for each picture (importance samples)
 MOST_SCORED, MOST_BOUNDED = 2_000, 400
+TOGETHER = 2**24  # numbers of training pictures that are made small at once
 
 
 def nats_of(model: Model, examples: Examples, most: int = MOST_SCORED, size: int = 200) -> np.ndarray:
@@ -122,7 +123,8 @@ class GridComparison(Comparison):
     def nearness(self) -> Nearness:
         """Root mean square difference of pixels to the nearest training picture."""
         assert isinstance(self.form, Grid)
-        training = _small(everything(self.training), self.form)
+        batches = self.training.sweep(max(1, min(5_000, TOGETHER // math.prod(self.form.shape))))
+        training = torch.cat([_small(batch.x, self.form) for batch in batches])  # large sets are never held whole
         made = nearest(_small(self.made, self.form), training)
         held = nearest(_small(self.held, self.form), training)
         near, usual = copies_by_ratio(made, held)

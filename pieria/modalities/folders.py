@@ -2,16 +2,20 @@
 
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image as Pillow
 
 from pieria.errors import DataError
 from pieria.modalities import arrays, idx
 from pieria.modalities.contract import Collection, Sniff
+from pieria.modalities.decoding import Broken
 from pieria.modalities.pictures import SUFFIXES, Look, PictureFiles, hidden, is_picture, names_in
+from pieria.modalities.shaping import Shape
+from pieria.modalities.stored import MANY, looks_of, stored, where
 
 if TYPE_CHECKING:
     from pieria.modalities.image import ImageSettings
@@ -47,28 +51,81 @@ def read_folder(root: Path, settings: "ImageSettings") -> Collection | Path:
 
 def read_files(files: PictureFiles, settings: "ImageSettings", texts: frozenset[str] | set[str] = frozenset()) -> Collection:
     """Pictures in files, each looked at (its header and its end), none decoded unless ``broken=skip`` asks for it."""
-    looks: list[Look] = []
-    kept, skipped = [], []
-    for place in range(len(files)):
-        try:
-            look = files.look(place)
-            if settings.broken == "skip":
-                files[place]  # only decoding it whole shows that it is not broken
-        except DataError as error:
-            if settings.broken == "refuse":
-                raise
-            skipped.append(error.got)
-        else:
-            kept.append(place)
-            looks.append(look)
+    looks, kept, skipped = _looked(files, settings)
     if not kept:
         raise DataError(f"{files.root} holds no picture that can be decoded", "at least one", "Check the files")
     files = files.take(kept)
     findings = tell(looks, settings, files.names)
+    shape = shape_of(looks[0], settings)
+    held = where(files, shape, settings.held)
+    if held != "memory":
+        store, broken = stored(files, shape, held, settings.decoders, skip=settings.broken == "skip")
+        lost = {place for place, _ in broken}
+        whole = [place for place in range(len(files)) if place not in lost]
+        if not whole:
+            raise DataError(f"{files.root} holds no picture that can be decoded", "at least one", "Check the files")
+        files = PictureFiles(files.root, [files.names[place] for place in whole], store, np.asarray(whole))
+        if broken:
+            findings = tell([looks[place] for place in whole], settings, files.names)
+            skipped += [got for _, got in broken]
+        total = len(files) * shape.bytes
+        size = f"{f'{total / 1e9:.1f} GB' if total >= 1e9 else f'{total / 1e6:.1f} MB'} of decoded pictures are"
+        findings.append(
+            f"{size} read from a file in the cache, not held in memory ({store.file.parent})"
+            if store.file is not None
+            else f"{size} not held: each batch is decoded anew by {store.decoders} processes"
+        )
     if skipped:
         findings.append(f"{len(skipped):,} broken pictures were left out: {skipped[0]}")
     labels, classes = _classes(files.names, findings)
     return Collection(files, labels, classes, _captions(files, texts, findings), findings=findings)
+
+
+def _looked(files: PictureFiles, settings: "ImageSettings") -> tuple[list[Look], list[int], list[str]]:
+    """What the headers of the pictures say, at which places whole ones are, and what is wrong with those left out."""
+    skip = settings.broken == "skip"  # only decoding a picture whole shows that it is not broken
+    looks, kept, skipped = list[Look](), list[int](), list[str]()
+    same: dict[Look, Look] = {}  # millions of pictures look alike
+    for place, look in enumerate(_each_look(files, settings)):
+        if isinstance(look, Look):
+            kept.append(place)
+            looks.append(same.setdefault(look, look))
+        elif skip:
+            skipped.append(look.got)
+        else:
+            raise look.error()
+    return looks, kept, skipped
+
+
+def _each_look(files: PictureFiles, settings: "ImageSettings") -> Iterator[Look | Broken]:
+    skip = settings.broken == "skip"
+    if len(files) >= MANY:
+        yield from looks_of(files, settings.decoders, whole=skip)
+        return
+    for place in range(len(files)):
+        try:
+            look = files.look(place)
+            if skip:
+                files[place]
+        except DataError as error:
+            yield Broken(place, error.got, error.wanted, error.do)
+        else:
+            yield look
+
+
+def shape_of(look: Look, settings: "ImageSettings") -> Shape:
+    """What pictures that look like this one are brought to."""
+    height, width = settings.size or (look.height, look.width)
+    channels = look.channels if settings.channels == "auto" else int(settings.channels)
+    return Shape(
+        channels=channels,
+        height=height,
+        width=width,
+        deep=settings.binarize == "none" and (settings.levels or 0) > 256,
+        fit=settings.fit if settings.size else "",
+        converts=settings.channels != "auto",
+        background=settings.background,
+    )
 
 
 def tell(looks: Sequence[Look], settings: "ImageSettings", names: Sequence[str] = ()) -> list[str]:
@@ -167,11 +224,14 @@ def _by(shape: Sequence[int]) -> str:
 
 def _classes(names: Sequence[str], findings: list[str]) -> tuple[list[int] | None, tuple[str, ...]]:
     """Sub-folders as classes, below the folder that all pictures share."""
-    parents = [PurePosixPath(name).parent.parts for name in names]
+    parents = [name.rpartition("/")[0] for name in names]
+    parts = {parent: parent.split("/") if parent else [] for parent in set(parents)}
+    first = parts[parents[0]]
     shared = 0
-    while all(len(parts) > shared and parts[shared] == parents[0][shared] for parts in parents):
+    while all(len(some) > shared and some[shared] == first[shared] for some in parts.values()):
         shared += 1
-    folders = ["/".join(parts[shared:]) for parts in parents]
+    folder = {parent: "/".join(some[shared:]) for parent, some in parts.items()}
+    folders = [folder[parent] for parent in parents]
     classes = sorted(set(folders))
     if len(classes) == 1:
         return None, ()
@@ -185,6 +245,8 @@ def _classes(names: Sequence[str], findings: list[str]) -> tuple[list[int] | Non
 
 
 def _captions(files: PictureFiles, texts: frozenset[str] | set[str], findings: list[str]) -> list[str] | None:
+    if not texts:
+        return None
     beside = [str(PurePosixPath(name).with_suffix(".txt")) for name in files.names]
     found = sum(name in texts for name in beside)
     if not found:

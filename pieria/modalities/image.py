@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageOps
 from pydantic import field_validator
 
 from pieria.data.storage import write_atomically
@@ -28,14 +27,14 @@ from pieria.modalities.pictures import (
     Look,
     PictureArray,
     PictureFiles,
-    as_channels,
     from_levels,
-    halved,
     is_picture,
     natural,
     to_levels,
 )
+from pieria.modalities.shaping import Shape, shaped
 from pieria.modalities.sheets import file_of, sheet
+from pieria.modalities.stored import pixels_of
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
 
@@ -73,6 +72,14 @@ class ImageSettings(AnySettings):
     background: int = Field(255, ge=0, le=255, description="the grey behind transparent pixels and in padding")
     flip: bool = Field(False, description="in training, mirror half of the pictures left to right")
     broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with a picture that cannot be decoded")
+    held: Literal["auto", "memory", "disk", "files"] = Field(
+        "auto",
+        description="decoded pictures of a folder: in memory, in a file in the cache, or decoded anew for each batch; "
+        "auto: the first with room (a quarter of the free memory); learned is the same",
+    )
+    decoders: int | None = Field(
+        None, ge=1, le=64, description="processes that decode pictures not held in memory; none: one a processor, at most 16"
+    )
 
     @field_validator("size", mode="before")
     @classmethod
@@ -93,7 +100,7 @@ class ImageSettings(AnySettings):
     def _numbers_are_words(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) else value
 
-    @field_validator("levels", mode="before")
+    @field_validator("levels", "decoders", mode="before")
     @classmethod
     def _none_is_a_word(cls, value: Any) -> Any:
         return None if value in ("none", "auto", "") else value
@@ -145,7 +152,7 @@ class Image(Modality):
             elif path.is_file() and idx.sizes(path) is not None:
                 collection = arrays.read_idx(path)
             elif path.is_file() and is_picture(path.name):
-                return read_files(PictureFiles(path.parent, [path.name]), self.settings)
+                return read_files(PictureFiles(path.parent, [path.name]), self.settings.changed(held="memory"))
             elif path.is_dir() or zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
                 found = read_folder(path, self.settings)
                 return found if isinstance(found, Collection) else self.read(found, column)
@@ -203,28 +210,33 @@ class Image(Modality):
         """
         import torch
 
-        return torch.from_numpy(self._levels(self._intensities(artifacts))).long()
+        intensities = self._intensities(artifacts)
+        return torch.from_numpy(self._levels(intensities, np.arange(len(intensities)))).long()
 
     def examples(self, collection: Collection, *, training: bool = False) -> "Examples":
         """The pictures with their classes; in training redrawn (``binarize=dynamic``) and mirrored (``flip``)."""
-        import torch
+        from pieria.data.examples import Fetched, ItemExamples, as_tensor
 
-        from pieria.data.examples import ItemExamples
-
-        intensities = self._intensities(collection.artifacts)
-        levels = self._levels(intensities)
         dynamic = self.settings.binarize == "dynamic"
         change = training and (dynamic or self.settings.flip)
-        top = 255 if intensities.dtype == np.uint8 else 65535
-        source = torch.from_numpy(intensities if top == 255 else intensities.astype(np.int32)) if dynamic else None
+        top = 255 if self._shape.kind == np.uint8 else 65535
         labels = self._labels(collection)
+        x: Tensor | Fetched
+        source: Tensor | Fetched | None
+        if (pixels := pixels_of(collection.artifacts, self._shape)) is not None:
+            x = Fetched(pixels, self._levels)
+            source = Fetched(pixels, lambda values, places: values) if dynamic and change else None
+        else:
+            intensities = self._intensities(collection.artifacts)
+            x = as_tensor(self._levels(intensities, np.arange(len(intensities))))
+            source = as_tensor(intensities) if dynamic and change else None
         return ItemExamples(
             self.form,
-            torch.from_numpy(levels) if levels.dtype == np.uint8 else torch.from_numpy(levels.astype(np.int64)),
+            x,
             condition=None if labels is None else Label(self.classes),
             conditions=labels,
             augment=partial(_augment, top=top if dynamic else None, flip=self.settings.flip) if change else None,
-            source=source if change else None,
+            source=source,
         )
 
     def _labels(self, collection: Collection) -> "Tensor | None":
@@ -243,56 +255,46 @@ class Image(Modality):
         here = [code[name] for name in collection.classes]
         return torch.tensor([here[label] for label in collection.labels], dtype=torch.int64)
 
+    @property
+    def _shape(self) -> Shape:
+        """What a picture is brought to: 16 bits deep where more levels are wanted than 8 bits have."""
+        settings, form = self.settings, self.form
+        return Shape(
+            channels=form.channels,
+            height=form.height,
+            width=form.width,
+            deep=(form.levels or 256) > 256,
+            fit=settings.fit if settings.size else "",
+            converts=settings.channels != "auto",
+            background=settings.background,
+        )
+
     def _intensities(self, artifacts: Sequence[Pillow.Image]) -> np.ndarray:
         """``[picture, channel, height, width]`` in the full range of uint8, or of uint16 where more levels are wanted."""
-        channels, height, width = self.form.shape
+        shape = self._shape
+        channels, height, width = shape.array
         if len(artifacts) == 0:
             raise FormError("no pictures", "at least one", "Look at what was read with 'pieria data PATH'")
-        kind = np.uint8 if (self.form.levels or 256) <= 256 else np.uint16
         if isinstance(artifacts, PictureArray) and artifacts.array.shape[1:] == (height, width, channels):
-            top, table = (255 if kind == np.uint8 else 65535), np.arange(artifacts.levels)
-            table = np.round(table * (top / (artifacts.levels - 1))).astype(kind)
+            top, table = (65535 if shape.deep else 255), np.arange(artifacts.levels)
+            table = np.round(table * (top / (artifacts.levels - 1))).astype(shape.kind)
             return np.ascontiguousarray(table[artifacts.array].transpose(0, 3, 1, 2))
-        grids = np.empty((len(artifacts), channels, height, width), kind)
+        grids = np.empty((len(artifacts), *shape.array), shape.kind)
+        names = [artifacts.title(name) for name in artifacts.names] if isinstance(artifacts, PictureFiles) else None
         for place, image in enumerate(artifacts):
-            grids[place] = self._fitted(image, place, kind).transpose(2, 0, 1)
+            grids[place] = shaped(image, f"picture {place}" if names is None else names[place], shape)
         return grids
 
-    def _fitted(self, image: Pillow.Image, place: int, kind: Any) -> np.ndarray:
-        """One picture as ``[height, width, channel]`` of the form's size."""
-        channels, height, width = self.form.shape
-        settings = self.settings
-        if not isinstance(image, Pillow.Image):
-            raise FormError(f"item {place} is a {type(image).__name__}", "a PIL image", "Open it with PIL.Image.open")
-        if settings.channels == "auto" and natural(image) != channels:
-            raise FormError(
-                f"picture {place} has {natural(image)} channels",
-                f"{channels} as learned",
-                "Convert it, or fit with channels=…",
-            )
-        array = as_channels(image, channels, settings.background)
-        if array.shape[:2] != (height, width):
-            if not settings.size:
-                raise FormError(
-                    f"picture {place} is {array.shape[0]}×{array.shape[1]} (height × width)",
-                    f"{height}×{width} as learned",
-                    f"Resize it, or fit with size={height},{width}",
-                )
-            array = _resized(array, height, width, settings.fit, settings.background)
-        if kind == np.uint16 and array.dtype == np.uint8:
-            return array.astype(np.uint16) * 257
-        return to_levels(array, 65536 if kind == np.uint16 else 256) if array.dtype == kind else halved(array)
-
-    def _levels(self, intensities: np.ndarray) -> np.ndarray:
+    def _levels(self, intensities: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """The levels of pictures that stand at these places of their part."""
         if self.settings.binarize == "none":
             return to_levels(intensities, self.form.levels or 256)
         top = 255 if intensities.dtype == np.uint8 else 65535
         if self.settings.binarize == "threshold":
             return (intensities > top // 2).astype(np.uint8)
-        generator = np.random.Generator(np.random.Philox(key=HELD_OUT_SEED))
         bits = np.empty(intensities.shape, np.uint8)
-        for picture, values in zip(bits, intensities, strict=True):  # one at a time: no floats for the whole set
-            np.less(generator.random(values.shape, dtype=np.float32) * top, values, out=picture.view(bool))
+        for picture, values, place in zip(bits, intensities, places, strict=True):  # no floats for the whole set
+            np.less(_held_out_odds(int(place), values.size).reshape(values.shape) * top, values, out=picture.view(bool))
         return bits
 
     # ── tensors to artifacts to files ───────────────────────────────────────────────────────────────────────────────
@@ -359,27 +361,12 @@ class Image(Modality):
         return modality
 
 
-def _resized(array: np.ndarray, height: int, width: int, fit: str, background: int) -> np.ndarray:
-    """``[h, w, channel]`` brought to ``[height, width, channel]``, deep pictures in floating point."""
-    deep = array.dtype != np.uint8
-    image = Pillow.fromarray(array[:, :, 0].astype(np.float32) if deep else array[:, :, 0] if array.shape[2] == 1 else array)
-    fill: int | tuple[int, ...] = (
-        background * 257
-        if deep
-        else background
-        if array.shape[2] == 1
-        else (background,) * 3 + (255,) * (array.shape[2] - 3)
-    )
-    if fit == "resize":
-        image = image.resize((width, height), Pillow.Resampling.LANCZOS)
-    elif fit == "crop":
-        image = ImageOps.fit(image, (width, height), Pillow.Resampling.LANCZOS)
-    else:
-        image = ImageOps.pad(image, (width, height), Pillow.Resampling.LANCZOS, color=fill)
-    values = np.asarray(image)
-    if deep:
-        values = np.clip(np.round(values), 0, 65535).astype(np.uint16)
-    return values[:, :, None] if values.ndim == 2 else values
+def _held_out_odds(place: int, values: int) -> np.ndarray:
+    """The part of one stream of uniform numbers that belongs to the picture at this place, so that none needs the others."""
+    block, rest = divmod(place * values, 8)  # Philox makes eight of these numbers at a time
+    stream = np.random.Philox(key=HELD_OUT_SEED)
+    stream.advance(block)
+    return np.random.Generator(stream).random(rest + values, dtype=np.float32)[rest:]
 
 
 def _augment(x: "Tensor", noise: "Noise", *, top: int | None, flip: bool) -> "Tensor":

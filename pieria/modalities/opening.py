@@ -250,10 +250,15 @@ def _of_both(path: Path, other: Path | None) -> str:
 
 
 def look(
-    data: str | Path, *, as_: str | None = None, column: str | None = None, to: str | Path | None = None
+    data: str | Path,
+    *,
+    as_: str | None = None,
+    column: str | None = None,
+    to: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a name or a path holds, as plain words and numbers: what ``pieria data`` prints."""
-    dataset = open_data(data, as_=as_, column=column, to=to)
+    dataset = open_data(data, as_=as_, column=column, to=to, settings=settings or {})
     kind = dataset.modality.name
     form = dataset.form.to_json()
     return {

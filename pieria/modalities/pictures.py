@@ -8,17 +8,21 @@ import io
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from pieria.data.fingerprint import of_item
 from pieria.errors import DataError, PieriaError
 from pieria.modalities.contract import Lazy
+
+if TYPE_CHECKING:
+    from pieria.modalities.stored import Stored
 
 Decoded = TypeVar("Decoded")
 
@@ -53,10 +57,16 @@ class Look:
 
 
 class PictureFiles(Lazy):
-    """Pictures in files: ``names`` under a folder, or members of a zip."""
+    """Pictures in files: ``names`` under a folder, or members of a zip.
 
-    def __init__(self, root: Path, names: Sequence[str]) -> None:
+    Those of a large set have a ``store``, where they are kept decoded or at least digested, and their rows in it.
+    """
+
+    def __init__(
+        self, root: Path, names: Sequence[str], store: "Stored | None" = None, rows: np.ndarray | None = None
+    ) -> None:
         self.root, self.names = root, list(names)
+        self.store, self._rows = store, rows
         self._zip = zipfile.ZipFile(root) if root.is_file() and zipfile.is_zipfile(root) else None
 
     def __len__(self) -> int:
@@ -64,7 +74,19 @@ class PictureFiles(Lazy):
 
     def take(self, places: Sequence[int]) -> "PictureFiles":
         """The pictures at these places."""
-        return PictureFiles(self.root, [self.names[place] for place in places])
+        rows = None if self._rows is None else self._rows[np.asarray(places, dtype=np.int64)]
+        return PictureFiles(self.root, [self.names[place] for place in places], self.store, rows)
+
+    def rows_of(self, places: np.ndarray) -> np.ndarray:
+        """Where the pictures at these places stand in the store."""
+        assert self._rows is not None
+        return self._rows[places]
+
+    def digests(self) -> Iterable[bytes]:
+        """A digest of each picture as it is decoded, before anything is done to it."""
+        if self.store is None or self._rows is None:
+            return map(of_item, self)
+        return (self.store.digests[row].tobytes() for row in self._rows)
 
     def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):

@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image as Pillow
 from PIL import PngImagePlugin
 
-from pieria.modalities.pictures import as_channels
+from pieria.modalities.pictures import as_channels, natural
+
+SQUARE = 8  # pixels of the page, of a square behind what is transparent
 
 
 def sheet(images: Sequence[Pillow.Image], scale: int | None = None) -> Pillow.Image:
     """Pictures side by side on grey: each at least about 96 pixels, none more than 512, all together at most about 4,000."""
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
-    shown = [Pillow.fromarray(as_channels(image, 3, 255)) for image in images]
+    shown = [Pillow.fromarray(as_channels(image, 4 if natural(image) == 4 else 3, 255)) for image in images]
     longest = max(max(image.size) for image in shown)
     if scale is None:
         most = max(8, min(512, 4000 // columns))
@@ -32,6 +35,7 @@ def sheet(images: Sequence[Pillow.Image], scale: int | None = None) -> Pillow.Im
         scale = max(1, min(math.ceil(96 / longest), most // longest))
     if scale > 1:
         shown = [image.resize((image.width * scale, image.height * scale), Pillow.Resampling.NEAREST) for image in shown]
+    shown = [_over_squares(image) if image.mode == "RGBA" else image for image in shown]
     width, height = max(image.width for image in shown), max(image.height for image in shown)
     gap = max(2, width // 48)
     page = Pillow.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap), (128, 128, 128))
@@ -39,6 +43,13 @@ def sheet(images: Sequence[Pillow.Image], scale: int | None = None) -> Pillow.Im
         row, column = divmod(place, columns)
         page.paste(image, (gap + column * (width + gap), gap + row * (height + gap)))
     return page
+
+
+def _over_squares(image: Pillow.Image) -> Pillow.Image:
+    """A picture over two greys in squares, as picture editors show what is transparent."""
+    row, column = np.mgrid[: image.height, : image.width] // SQUARE
+    below = Pillow.fromarray(np.where((row + column) % 2, 204, 255).astype(np.uint8)).convert("RGBA")
+    return Pillow.alpha_composite(below, image).convert("RGB")
 
 
 def file_of(image: Pillow.Image, path: Path, metadata: dict[str, str] | None) -> bytes:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from pieria.data.batch import Batch
-from pieria.data.examples import Examples
-from pieria.errors import TrainingError
+from pieria.data.examples import Examples, Fetches, without_condition
+from pieria.errors import FormError, TrainingError
+from pieria.forms import Form, Grid
 from pieria.models import weights
 from pieria.models.contract import Estimates, Model, Predicts, Stage, Trains
 from pieria.noise import ItemNoise, key_of, seeded
@@ -37,6 +38,8 @@ from pieria.training.watch import Pace, Watch
 from pieria.training.workspace import Workspace
 
 SWEEP = 1024  # items in one batch of a pass over everything
+SWEPT = 2**24  # numbers of pictures in such a batch, if they are large
+AHEAD = 3  # steps whose examples are asked for beforehand, where they come from a disk
 LOOKS_SHARE = 0.1  # of the time budget that looking at held-out data may take on top of it
 PREVIEWS = 20  # how often in a run
 
@@ -85,8 +88,13 @@ def learn(
     With ``workspace`` the log and checkpoints are written there, and ``resume`` goes on from the newest one. Held-out
     looks and early stopping need ``validation`` and a likelihood.
 
-    Raises `TrainingError` at the first loss or gradient that is not finite.
+    A model without a condition learns from labelled examples as if they had no labels.
+
+    Raises `TrainingError` at the first loss or gradient that is not finite, and `FormError` for examples without the
+    condition that the model learns under.
     """
+    train = as_conditioned(model, train)
+    validation = None if validation is None else as_conditioned(model, validation)
     processes = Processes.join(device_wanted(model, plan))
     if processes.device.type == "cpu":
         keep_freed()
@@ -101,6 +109,24 @@ def learn(
             return learning.run()
         finally:
             learning.meter.end()
+
+
+def swept(form: Form) -> int:
+    """How many items of a form make one batch of a pass over everything."""
+    return max(1, min(SWEEP, SWEPT // math.prod(form.shape))) if isinstance(form, Grid) else SWEEP
+
+
+def as_conditioned(model: Model, examples: Examples) -> Examples:
+    """The examples as ``model`` is to be given them: without the conditions that it has no input for."""
+    if model.condition is None:
+        return without_condition(examples)
+    if examples.condition is None:
+        raise FormError(
+            f"examples without a condition for a {type(model).__name__} that learns under {type(model.condition).__name__}",
+            "a condition beside each item",
+            "Give data with labels or prompts, or make the model without a condition",
+        )
+    return examples
 
 
 def device_wanted(model: Model, plan: Plan) -> str:
@@ -198,7 +224,7 @@ class _Learning:
 
         def everything() -> Iterable[Batch]:
             context = part.reach if isinstance(part, Predicts) else 0
-            return train.sweep(SWEEP, context=context)
+            return train.sweep(swept(train.form), context=context)
 
         if isinstance(part, Prepares) and self.progress.step == 0:
             with seeded(plan.seed, stage.name, "prepare"):
@@ -254,6 +280,7 @@ class _Learning:
                 f"early stopping is on: {plan.patience} looks at held-out data without a better likelihood end training, "
                 "and the best weights are kept (patience=0 turns it off)"
             )
+        announce = Announcements(examples, order, slices)
         waiting: list[tuple[int, Said, float]] = []  # steps done while the budget is still being timed
         part.train()
         if last and p.step == 0:
@@ -261,6 +288,7 @@ class _Learning:
         while p.total is None or p.step < p.total:
             begun = time.perf_counter()
             rate = plan.rate_at(p.step, p.total)
+            announce(p.step)
             try:
                 said = game.play(p.step, rate, self._parts(examples, order, p.step, slices, plan.seed))
             except TrainingError as error:
@@ -379,6 +407,24 @@ class _Learning:
 
     def _stopping(self) -> bool:
         return self.processes.sums([float(self.interrupts.asked)])[0] > 0
+
+
+class Announcements:
+    """Tells examples that come from a disk what the next steps will ask for."""
+
+    def __init__(self, examples: Examples, order: Any, slices: list[slice]) -> None:
+        self.examples, self.order, self.slices = examples, order, slices
+        self._told = 0
+
+    def __call__(self, step: int) -> None:
+        """Called before each step."""
+        if not isinstance(self.examples, Fetches) or not self.examples.fetches:
+            return
+        for later in range(max(step, self._told), step + AHEAD):
+            places = self.order.places(later)
+            for piece in self.slices:
+                self.examples.ahead(places[piece])
+        self._told = step + AHEAD
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

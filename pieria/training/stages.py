@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from pieria.data.batch import Batch
-from pieria.data.examples import Examples, StreamExamples
+from pieria.data.examples import Examples, Fetches, StreamExamples
 from pieria.data.lengths import ByLength, lengths_of
 from pieria.data.order import Columns, Order, RandomWindows
 from pieria.errors import TrainingError
@@ -38,6 +38,16 @@ class Viewed(Examples):
     def batch(self, places: Sequence[int] | np.ndarray | Tensor, noise: Noise | None = None) -> Batch:
         """The items at these places, as they are seen."""
         return self.view(self.source.batch(places, noise))
+
+    @property
+    def fetches(self) -> bool:
+        """Whether the source does."""
+        return isinstance(self.source, Fetches) and self.source.fetches
+
+    def ahead(self, places: np.ndarray) -> None:
+        """Say which places will be asked for soon."""
+        if isinstance(self.source, Fetches):
+            self.source.ahead(places)
 
     def sweep(self, size: int, *, length: int | None = None, context: int = 0) -> Iterator[Batch]:
         """Everything once, as it is seen."""
