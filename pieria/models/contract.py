@@ -37,7 +37,7 @@ class Model(nn.Module, ABC):
     - ``holds_data``: its weights contain training examples.
     - ``reads_in_order``: it learns a stream in order, each row of a batch going on where it was left a step before
       (``batch.index`` says where a window stands).
-    - ``validation_together``: `Validates` compares all held-out items with as many of its own, and so reads them in one batch.
+    - ``validation_together``: `Validates` compares held-out items with as many of its own, and so reads them in one batch.
     - ``presets``: name to settings that differ from the defaults; one of them is ``tiny``. A preset may also set
       what the training loop reads (batch, rate, …), as ``training_defaults`` does for all presets.
     - ``tuning``: where the weights of another run are the beginning, the learning rate is this share of the default one,

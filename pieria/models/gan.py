@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pieria.data.batch import Batch
 from pieria.errors import UsageError
@@ -143,12 +143,14 @@ class GAN(Model):
     paper = "Goodfellow et al. 2014, Generative Adversarial Nets, arXiv:1406.2661"
 
     settings: GANSettings
+    strength: Tensor
+    signs: Tensor
 
     def __init__(self, settings: GANSettings, form: Form, condition: Form | None = None) -> None:
         super().__init__(settings, form, condition)
         self.labels = Labels(condition)
         self.rows: RowEncoding | None = None
-        self.generator: nn.Module
+        self.generator: MLP | Decoder | DeepGenerator | ResidualGenerator
         if isinstance(form, Row):
             if settings.augment != "none":
                 raise UsageError(f"augment={settings.augment} for rows", "pictures are what it changes", "Leave it out")
@@ -160,6 +162,8 @@ class GAN(Model):
             self.shape = (grids.channels(form), form.height, form.width)
             fits = "convolution" if min(form.height, form.width) >= 4 else "mlp"
             self.network = fits if settings.network == "auto" else settings.network
+            if self.network in ("dcgan", "resnet"):
+                require_room(form, self.network)
         kind = settings.penalty
         self.penalty_kind = ("gradient" if settings.loss == "wasserstein" else "r1") if kind == "auto" else kind
         self._build(settings)
@@ -173,23 +177,24 @@ class GAN(Model):
         """The two players."""
         widths, channels, spectral = settings.widths or (256,), settings.channels, settings.spectral
         inputs, cells = settings.latent + self.labels.width, math.prod(self.shape)
-        body: MLP | Encoder | DeepDiscriminator | ResidualDiscriminator
         self.apart = False  # whether real and made items must not share a batch
+        body: MLP | Encoder | DeepDiscriminator | ResidualDiscriminator
         if self.network == "mlp":
             self.generator = MLP(inputs, widths, cells, nonlinear="relu")
             body = MLP(cells, widths, None, nonlinear="leaky", spectral=spectral)
-        elif self.network == "convolution":
-            self.generator = Decoder(inputs, *self.shape, channels, norm=True)
-            body = Encoder(*self.shape, channels, spectral=spectral)
-        elif self.network == "dcgan":
-            require_room(self.form, "dcgan")
-            self.generator = DeepGenerator(inputs, *self.shape, channels)
-            self.apart = self.penalty_kind == "none" and not spectral
-            body = DeepDiscriminator(*self.shape, channels, spectral=spectral, norm=self.apart)
         else:
-            require_room(self.form, "resnet")
-            self.generator = ResidualGenerator(inputs, self.labels.width, *self.shape, channels)
-            body = ResidualDiscriminator(*self.shape, channels, spectral=spectral)
+            assert isinstance(self.form, Grid)
+            of, height, width = grids.channels(self.form), self.form.height, self.form.width
+            if self.network == "convolution":
+                self.generator = Decoder(inputs, of, height, width, channels, norm=True)
+                body = Encoder(of, height, width, channels, spectral=spectral)
+            elif self.network == "dcgan":
+                self.apart = self.penalty_kind == "none" and not spectral
+                self.generator = DeepGenerator(inputs, of, height, width, channels)
+                body = DeepDiscriminator(of, height, width, channels, spectral=spectral, norm=self.apart)
+            else:
+                self.generator = ResidualGenerator(inputs, self.labels.width, of, height, width, channels)
+                body = ResidualDiscriminator(of, height, width, channels, spectral=spectral)
         self.discriminator = Discriminator(body, body.outputs, self.labels.width, settings.labels, spectral)
 
     def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:

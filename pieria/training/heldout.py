@@ -99,7 +99,7 @@ class HeldOut:
         return total / things if things else math.nan
 
     def _figure(self, batch: Batch, parts: dict[str, float]) -> tuple[float, float]:
-        """The sum over these items of what is looked at, and over how many things it is; its parts are added to ``parts``."""
+        """The sum over these items of what is looked at, and over how many things it is; adds its parts to ``parts``."""
         if isinstance(self.model, Validates):
             items = range(len(batch)) if batch.index is None else batch.index.tolist()
             losses = self.model.validate(batch, ItemNoise(0, 0, items=list(items)))
