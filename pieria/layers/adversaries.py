@@ -1,9 +1,9 @@
 """The two players of an adversarial game on pictures: what makes them, and what tells them from real ones.
 
-Two architectures as they were published, for any rectangle whose sides are at least 4: transposed and strided 4 × 4
-convolutions (DCGAN: Radford et al. 2016, arXiv 1511.06434), and residual blocks (Gulrajani et al. 2017, 1704.00028; Miyato
-et al. 2018, 1802.05957). Both generators normalise their features over the batch while they learn. The residual one does
-so with a gain and a shift for each class, where there are classes (Miyato & Koyama 2018, 1802.05637).
+Two architectures as they were published, for any rectangle whose sides are at least 4, beside the quick `convolution`:
+transposed and strided 4 × 4 convolutions (DCGAN: Radford et al. 2016, arXiv 1511.06434), and residual blocks (Gulrajani et
+al. 2017, 1704.00028; Miyato et al. 2018, 1802.05957). Both generators normalise their features over the batch while they
+learn; the residual one with a gain and a shift for each class, where there are classes (Miyato & Koyama 2018, 1802.05637).
 
 A side that is odd is halved to the next larger whole number, and what a doubling makes too much is cut off.
 """
@@ -15,23 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pieria.errors import UsageError
-from pieria.forms import Grid
-from pieria.layers.convolution import feature_counts, halvings, is_small
+from pieria.layers.convolution import Decoder, Encoder, feature_counts, halvings, is_small
 from pieria.layers.mlp import bounded
 
 SMALLEST = 4  # cells of a side
 START = 0.02  # deviation of a DCGAN's weights, before they learn
 MEMORY = 0.02  # share that a batch has in the statistics that drawing normalises by, once many were seen
-
-
-def require_room(form: Grid, network: str) -> None:
-    """Raise `UsageError` for a grid that is smaller than these networks halve."""
-    if min(form.height, form.width) < SMALLEST:
-        raise UsageError(
-            f"network={network} for grids of {form.height} × {form.width}",
-            f"both sides are at least {SMALLEST} for it",
-            "Take network=mlp, or larger pictures",
-        )
 
 
 class Discriminator(nn.Module):
@@ -270,3 +259,38 @@ def _cut(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _even(x: Tensor) -> Tensor:
     return F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2)) if x.shape[-1] % 2 or x.shape[-2] % 2 else x
+
+
+# ---- by name ---------------------------------------------------------------------------------------------------------
+
+PictureGenerator = Decoder | DeepGenerator | ResidualGenerator
+PictureReader = Encoder | DeepDiscriminator | ResidualDiscriminator
+
+
+def makes(network: str, inputs: int, classes: int, size: tuple[int, int, int], channels: int) -> PictureGenerator:
+    """The generator of pictures of this ``size`` (channel, height, width) from codes whose last ``classes`` are a label.
+
+    Raises `UsageError` for pictures that are smaller than the published networks halve.
+    """
+    cells, height, width = size
+    if network == "convolution":
+        return Decoder(inputs, cells, height, width, channels, norm=True)
+    if min(height, width) < SMALLEST:
+        raise UsageError(
+            f"network={network} for grids of {height} × {width}",
+            f"both sides are at least {SMALLEST} for it",
+            "Take network=mlp, or larger pictures",
+        )
+    if network == "dcgan":
+        return DeepGenerator(inputs, cells, height, width, channels)
+    return ResidualGenerator(inputs, classes, cells, height, width, channels)
+
+
+def reads(network: str, size: tuple[int, int, int], channels: int, *, spectral: bool, norm: bool) -> PictureReader:
+    """What a discriminator of such pictures reads them by; ``norm`` is DCGAN's alone."""
+    cells, height, width = size
+    if network == "convolution":
+        return Encoder(cells, height, width, channels, spectral=spectral)
+    if network == "dcgan":
+        return DeepDiscriminator(cells, height, width, channels, spectral=spectral, norm=norm)
+    return ResidualDiscriminator(cells, height, width, channels, spectral=spectral)
