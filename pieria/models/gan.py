@@ -46,8 +46,8 @@ class GANSettings(AnySettings):
 
     network: Literal["auto", "mlp", "convolution", "dcgan", "resnet"] = Field(
         "auto",
-        description="mlp; convolution (small and quick); dcgan (Radford 2016); resnet (Miyato 2018); auto is convolution "
-        "for grids whose shorter side is at least 4, else mlp",
+        description="dcgan (Radford 2016: a generator normalised over the batch); convolution (normalised by itself); "
+        "resnet (Miyato 2018); mlp; auto is dcgan for grids whose shorter side is at least 4, else mlp",
     )
     latent: int = Field(64, ge=1, description="numbers in a code")
     widths: tuple[int, ...] = Field((256, 256), description="mlp: hidden features of each layer")
@@ -110,7 +110,7 @@ class GAN(Model):
         "wasserstein": {"loss": "wasserstein", "critic_steps": 3},
         "spectral": {"loss": "hinge", "penalty": "none", "spectral": True},
         "dcgan": {
-            "network": "dcgan", "latent": 100, "channels": 256, "penalty": "none", "precision": "float32", "batch": 128,
+            "latent": 100, "channels": 256, "penalty": "none", "precision": "float32", "batch": 128,
             "rate": 2e-4, "schedule": "constant", "warmup": 1, "beta1": 0.5, "beta2": 0.999, "average": 0.0,
         },
         "resnet": {
@@ -154,7 +154,7 @@ class GAN(Model):
         else:
             assert isinstance(form, Grid)
             self.shape = (grids.channels(form), form.height, form.width)
-            fits = "convolution" if min(form.height, form.width) >= 4 else "mlp"
+            fits = "dcgan" if min(form.height, form.width) >= 4 else "mlp"
             self.network = fits if settings.network == "auto" else settings.network
         kind = settings.penalty
         self.penalty_kind = ("gradient" if settings.loss == "wasserstein" else "r1") if kind == "auto" else kind
