@@ -148,8 +148,8 @@ def adapt(strength: Tensor, signs: Tensor, *, target: float, items: int) -> None
 def differentiable(picture: Tensor, strength: float, noise: Noise, name: str, *, colours: bool = True) -> Tensor:
     """``[batch, channel, height, width]`` in [-1, 1], each picture changed by up to ``strength`` times the paper's amounts.
 
-    Brightness by up to a half, saturation and contrast by up to twice, moved by up to an eighth of the side (what comes in
-    is 0), and a square of half the side set to 0. ``name`` and ``colours`` are those of `augment`.
+    Brightness by up to 0.5, saturation times 0 to 2, contrast times 0.5 to 1.5, moved by up to an eighth of the side (what
+    comes in is 0), and a rectangle of half the sides set to 0. ``name`` and ``colours`` are those of `augment`.
     """
     if strength <= 0:
         return picture
