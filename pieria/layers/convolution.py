@@ -25,17 +25,17 @@ def halvings(height: int, width: int, smallest: int = 4) -> list[tuple[int, int]
     return sizes
 
 
-def _widths(sizes: list[tuple[int, int]], channels: int, cells: int) -> list[int]:
+def feature_counts(sizes: list[tuple[int, int]], channels: int, cells: int) -> list[int]:
     """Features at each size, the whole picture first: ``channels`` at the smallest, half as many at each doubling.
 
     So each size costs about the same. At the whole size a large picture has no features but its ``cells`` themselves.
     """
     widths = [max(channels // 2**stage, min(channels, 8)) for stage in reversed(range(len(sizes)))]
-    return widths if _small(sizes) else [cells, *widths[1:]]
+    return widths if is_small(sizes) else [cells, *widths[1:]]
 
 
-def _small(sizes: list[tuple[int, int]]) -> bool:
-    # in a small picture each cell matters, and features at its full size are cheap
+def is_small(sizes: list[tuple[int, int]]) -> bool:
+    """Whether there are features at the full size: in a small picture each cell matters, and they are cheap."""
     return max(sizes[0]) <= 16
 
 
@@ -55,8 +55,8 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         sizes = halvings(height, width)
-        widths = _widths(sizes, channels, inputs)
-        self.first = bounded(nn.Conv2d(inputs, widths[0], 3, padding=1), spectral) if _small(sizes) else None
+        widths = feature_counts(sizes, channels, inputs)
+        self.first = bounded(nn.Conv2d(inputs, widths[0], 3, padding=1), spectral) if is_small(sizes) else None
         self.stages = nn.ModuleList(
             bounded(nn.Conv2d(before, after, 4, stride=2, padding=1), spectral) for before, after in pairwise(widths)
         )
@@ -90,13 +90,13 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes = halvings(height, width)[::-1]
-        widths = _widths(self.sizes[::-1], channels, outputs)[::-1]
+        widths = feature_counts(self.sizes[::-1], channels, outputs)[::-1]
         self.smallest = (widths[0], *self.sizes[0])
         self.first = nn.Linear(inputs, widths[0] * self.sizes[0][0] * self.sizes[0][1])
         self.stages = nn.ModuleList(
             nn.ConvTranspose2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)
         )
-        self.last = nn.Conv2d(widths[-1], outputs, 3, padding=1) if _small(self.sizes[::-1]) else None
+        self.last = nn.Conv2d(widths[-1], outputs, 3, padding=1) if is_small(self.sizes[::-1]) else None
         self.nonlinear = activation(nonlinear)
         self.norm = PixelNorm() if norm else nn.Identity()
 

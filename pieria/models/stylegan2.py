@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from pieria.data.batch import Batch
 from pieria.forms import Form, Grid, Label
 from pieria.layers import grids
-from pieria.layers.augmentation import augment
+from pieria.layers.augmentation import adapt, augment, notice
 from pieria.layers.convolution import halvings
 from pieria.layers.equalised import Convolution, Linear, Shrinking, bent
 from pieria.layers.filters import doubled
@@ -38,7 +38,7 @@ from pieria.noise import ItemNoise, Noise
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
 
-PATH_EVERY, SLOPE_EVERY, ADAPT_EVERY = 4, 16, 4  # steps
+PATH_EVERY, SLOPE_EVERY = 4, 16  # steps
 PATH_MEMORY = 0.99
 FEW = 16  # levels: what lies between them would give a made picture away
 TYPICAL = 1024  # styles whose mean is the typical one
@@ -329,21 +329,14 @@ class StyleGAN2(Model):
             real = self._seen(grids.read(self.form, batch.x), noise, "real")
             on_real = self.discriminator(real, labels).float()
         loss = adversarial.discriminator_loss("non-saturating", on_real, on_made)
-        self.signs[0] += on_real.detach().sign().sum()
-        self.signs[1] += len(on_real)
+        notice(self.signs, on_real)
         parts = {"real": on_real.mean().detach(), "made": on_made.mean().detach(), "augmentation": self.strength.clone()}
         return Losses(loss, parts, count=len(batch))
 
     def adapt(self) -> None:
         """Every few steps: more augmentation while the discriminator is too sure of the data, less otherwise."""
-        if self.settings.augment == "none":
-            return
-        self.signs[2] += 1
-        if int(self.signs[2]) >= ADAPT_EVERY:
-            sure = float(self.signs[0] / self.signs[1]) > self.settings.augment_target
-            step = float(self.signs[1]) / self.settings.augment_items
-            self.strength.add_(step if sure else -step).clamp_(0.0, 1.0)
-            self.signs.zero_()
+        if self.settings.augment != "none":
+            adapt(self.strength, self.signs, target=self.settings.augment_target, items=self.settings.augment_items)
 
     def smooth(self, batch: Batch, noise: Noise) -> Losses:
         """The discriminator is flat at the data, as it sees them (R1)."""

@@ -32,13 +32,18 @@ def unit(model: Model) -> str:
 
 @dataclass
 class HeldOut:
-    """Looks at held-out examples: the same places, the same noise, at every look, so that looks can be compared."""
+    """Looks at held-out examples: the same places, the same noise, at every look, so that looks can be compared.
+
+    Attributes:
+        said: the named parts of the newest look, where the family's own figure has any.
+    """
 
     model: Model
     examples: Examples
     count: int
     batch: int
     processes: Processes
+    said: dict[str, float] = field(init=False, default_factory=dict)
     _places: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,10 +73,8 @@ class HeldOut:
                 if sum(b.x.numel() for b in chosen) >= self.count * form.length:
                     break
             return chosen
-        return [
-            self.examples.batch(self._places[start : start + self.batch])
-            for start in range(0, len(self._places), self.batch)
-        ]
+        size = len(self._places) if self.model.validation_together else self.batch
+        return [self.examples.batch(self._places[start : start + size]) for start in range(0, len(self._places), size)]
 
     @torch.no_grad()
     def look(self) -> float:
@@ -79,24 +82,29 @@ class HeldOut:
         before = self.model.training
         self.model.eval()
         total = things = 0.0
+        parts: dict[str, float] = {}
         try:
             with seeded("held-out"), low_rank.merged(self.model):
                 for place, batch in enumerate(self._batches()):
                     if place % self.processes.world == self.processes.rank:
                         there = batch.to(self.processes.device)
-                        nats, count = self._figure(there)
+                        nats, count = self._figure(there, parts)
                         total += nats
                         things += count
         finally:
             self.model.train(before)
-        total, things = self.processes.sums([total, things])
+        names = self.processes.agree(sorted(parts))  # the first process has always looked at something
+        total, things, *sums = self.processes.sums([total, things, *[parts.get(name, 0.0) for name in names]])
+        self.said = {name: value / things for name, value in zip(names, sums, strict=True)} if things else {}
         return total / things if things else math.nan
 
-    def _figure(self, batch: Batch) -> tuple[float, float]:
-        """The sum over these items of what is looked at, and over how many things it is."""
+    def _figure(self, batch: Batch, parts: dict[str, float]) -> tuple[float, float]:
+        """The sum over these items of what is looked at, and over how many things it is; adds its parts to ``parts``."""
         if isinstance(self.model, Validates):
             items = range(len(batch)) if batch.index is None else batch.index.tolist()
             losses = self.model.validate(batch, ItemNoise(0, 0, items=list(items)))
+            for name, value in losses.parts.items():
+                parts[name] = parts.get(name, 0.0) + float(value) * losses.count
             return float(losses.loss) * losses.count, losses.count
         assert isinstance(self.model, Scores)
         return -float(self.model.log_prob(batch).double().sum()), counted(self.model, batch)

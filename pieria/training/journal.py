@@ -59,8 +59,17 @@ class Journal:
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value
 
-    def report(self, p: Progress, stage: Stage, *, rate: float | None, step: int, looked: float | None) -> None:
-        """A line of the log: the losses since the last one, and the held-out figure if there was a look."""
+    def report(
+        self,
+        p: Progress,
+        stage: Stage,
+        *,
+        rate: float | None,
+        step: int,
+        looked: float | None,
+        parts: dict[str, float] | None = None,
+    ) -> None:
+        """A line of the log: the losses since the last one, and the held-out figure with its parts if there was a look."""
         means = {phase: {name: total / p.counts[phase] for name, total in sums.items()} for phase, sums in p.sums.items()}
         p.sums, p.counts = {}, {}
         line: dict[str, Any] = {"step": p.offset + step}
@@ -77,6 +86,8 @@ class Journal:
             line["rate"] = rate
         if finite(looked) is not None:
             line["validation"] = looked
+            if parts:
+                line["validation_parts"] = parts
         line |= {
             "seconds": round(p.seconds, 3),
             "memory_mb": energy.memory(self.processes.device),

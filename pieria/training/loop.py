@@ -379,7 +379,12 @@ class _Learning:
         reports = plan.reports(p.total)
         if ends or looks or step % reports == 0:
             self.journal.report(
-                p, stage, rate=plan.rate_at(step - 1, p.total), step=step, looked=p.looked if looks else None
+                p,
+                stage,
+                rate=plan.rate_at(step - 1, p.total),
+                step=step,
+                looked=p.looked if looks else None,
+                parts=held.said if looks and held is not None else None,
             )
             if last and not ends and step % (reports * max(1, round(p.total / PREVIEWS / reports))) == 0:
                 with average.applied():

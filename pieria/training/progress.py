@@ -29,11 +29,17 @@ def words(losses: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in losses.items() if "/" not in name)
 
 
+def seen(line: dict[str, Any]) -> str:
+    """What a look at held-out data showed."""
+    parts = ", ".join(f"{name} {value:.4g}" for name, value in line.get("validation_parts", {}).items())
+    return f"held out {line['validation']:.4g}" + (f" ({parts})" if parts else "")
+
+
 def line_of(line: dict[str, Any]) -> str:
     """A line of the log for people."""
     said = [f"step {line['step']}", words(line["losses"])]
     if "validation" in line:
-        said.append(f"held out {line['validation']:.4g}")
+        said.append(seen(line))
     return "  ".join(part for part in said if part)
 
 
@@ -73,7 +79,7 @@ def _bar() -> Iterator[Watch]:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
     with Progress(*columns, console=console, transient=True, refresh_per_second=5) as bar:
         task = bar.add_task("learning", total=None, said="")
-        drawn, seen = 0.0, ""
+        drawn, looked = 0.0, ""
 
         def progress(pace: Pace) -> None:
             # a step may take less than a millisecond; drawing must not cost more than it
@@ -85,12 +91,12 @@ def _bar() -> Iterator[Watch]:
             if pace.total is not None:
                 left = f"{clock((pace.total - pace.done) * pace.seconds_a_step)} left"
             losses = words({phase: values["loss"] for phase, values in pace.losses.items()})
-            said = f"{pace.done}/{pace.total or '?'}  {losses}  {seen}  rate {pace.rate:.2g}  {left}"
+            said = f"{pace.done}/{pace.total or '?'}  {losses}  {looked}  rate {pace.rate:.2g}  {left}"
             bar.update(task, total=pace.total, completed=pace.done, said=said)
 
         def report(line: dict[str, Any]) -> None:
-            nonlocal seen
+            nonlocal looked
             if "validation" in line:
-                seen = f"held out {line['validation']:.4g}"
+                looked = seen(line)
 
         yield Watch(report=report, progress=progress, say=lambda sentence: console.print(sentence, markup=False))

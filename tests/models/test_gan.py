@@ -4,11 +4,16 @@ import pytest
 import torch
 
 from pieria.data.batch import Batch
+from pieria.data.examples import ItemExamples
 from pieria.errors import FormError, UsageError
 from pieria.forms import Column, Grid, Label, Row
 from pieria.models import weights
 from pieria.models.gan import GAN, GANSampling, GANSettings
 from pieria.noise import ItemNoise, StepNoise
+from pieria.settings import assign
+from pieria.training.loop import learn
+from pieria.training.plan import Plan
+from pieria.training.watch import Watch
 from tests.models.game import move, play
 
 POINTS = Row((Column("x", "number"), Column("y", "number")))
@@ -82,9 +87,19 @@ VARIANTS = [
     {"loss": "wasserstein", "critic_steps": 2},
     {"penalty_every": 4},
 ]
+NETWORKS = [
+    {"discriminator_rate": 2.0},
+    {"network": "dcgan"},
+    {"network": "dcgan", "penalty": "none"},
+    {"network": "resnet"},
+    {"network": "mlp", "augment": "differentiable"},
+    {"augment": "differentiable"},
+    {"augment": "adaptive"},
+    {"precision": "bfloat16"},
+]
 
 
-@pytest.mark.parametrize("settings", VARIANTS)
+@pytest.mark.parametrize("settings", [*VARIANTS, *NETWORKS])
 @pytest.mark.parametrize("labels", ["projection", "concatenation"])
 def test_a_phase_moves_its_own_group_alone(settings, labels):
     model, x = tiny(Grid(1, 6, 6, levels=4), Label(("a", "b")), labels=labels, **settings), some(Grid(1, 6, 6, levels=4))
@@ -143,7 +158,105 @@ def test_a_mixed_row_is_of_its_form():
     torch.testing.assert_close(hours, hours.round(), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(
+    "form", [Grid(1, 5, 9, levels=256), Grid(3, 33, 20, levels=None), Grid(1, 17, 4, levels=3, ordered=False)]
+)
+@pytest.mark.parametrize("network", ["dcgan", "resnet"])
+def test_networks_for_pictures_of_any_size_are_played_drawn_and_explained(form, network):
+    model, x = tiny(form, Label(("a", "b")), network=network, augment="differentiable"), some(form)
+    model = play(model, x, 2, labels=torch.arange(2).repeat(8), batch=8)
+    drawn = model.sample(4, GANSampling(), ItemNoise(3, 4))
+    assert drawn.shape[1:] == x.shape[1:]
+    torch.testing.assert_close(model.sample(2, GANSampling(), ItemNoise(3, 4).part(2, 4)), drawn[2:], atol=1e-4, rtol=1e-4)
+    one = ItemNoise(3, 1)
+    assert torch.equal(list(model.trace(GANSampling(), one))[-1].x, model.sample(1, GANSampling(), one))
+
+
+def test_the_players_learn_at_their_own_rates():
+    x = some(Grid(1, 6, 6, levels=4))
+    moved = {}
+    for pace in (1.0, 4.0):
+        model = tiny(Grid(1, 6, 6, levels=4), discriminator_rate=pace)
+        before = copy.deepcopy(model.state_dict())
+        learn(
+            model, ItemExamples(model.form, x), None, Plan(steps=1, batch=8, rate=1e-3, warmup=1, beta1=0.0, weight_decay=0)
+        )
+        for player in ("generator", "discriminator"):
+            name = f"{player}.score.weight" if player == "discriminator" else f"{player}.first.weight"
+            moved[player, pace] = float((model.state_dict()[name] - before[name]).abs().max())
+    assert moved["generator", 4.0] == pytest.approx(moved["generator", 1.0], rel=1e-3)
+    assert moved["discriminator", 4.0] == pytest.approx(4 * moved["discriminator", 1.0], rel=1e-3)
+
+
+def clustered(n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    kinds = torch.randint(16, (10, 1, 8, 8), generator=torch.Generator().manual_seed(9))
+    noise = torch.randint(-1, 2, (n, 1, 8, 8), generator=generator)
+    return (kinds[torch.randint(10, (n,), generator=generator)] + noise).clamp(0, 15)
+
+
+@pytest.mark.parametrize("network", ["convolution", "mlp", "dcgan"])
+def test_a_collapsed_generator_is_told_as_collapsed(network):
+    form = Grid(1, 8, 8, levels=16)
+    model, x = tiny(form, network=network), clustered(300)
+    batch, noise = Batch(x, index=torch.arange(300)), ItemNoise(0, 300)
+    model.sample = lambda n, options, noise, condition=None: clustered(n, 1)
+    varied = model.validate(batch, noise)
+    model.sample = lambda n, options, noise, condition=None: clustered(1, 1).expand(n, -1, -1, -1)
+    collapsed = model.validate(batch, noise)
+    assert float(varied.loss) < 0.1
+    assert float(varied.parts["covered"]) > 0.8 * float(varied.parts["clusters"])
+    assert float(collapsed.loss) > 0.8
+    assert float(collapsed.parts["covered"]) == 1
+
+
+def test_looks_tell_how_many_clusters_are_covered_all_at_once_and_the_same_in_parts():
+    form = Grid(1, 8, 8, levels=16)
+    lines = []
+    model = tiny(form)
+    plan = Plan.layered(GAN.training_defaults, {"steps": 50, "batch": 16, "evaluate_every": 25})
+    train, held = ItemExamples(form, clustered(200)), ItemExamples(form, clustered(100, 1))
+    history = learn(model, train, held, plan, watch=Watch(report=lines.append))
+    seen = [line for line in lines if "validation" in line]
+    assert [line["step"] for line in seen] == [25, 50]
+    assert all(set(line["validation_parts"]) == {"clusters", "covered"} for line in seen)
+    assert all(0 <= line["validation"] <= 1 for line in seen)
+    assert history.ended == "done"
+    assert history.unit == GAN.validation_unit
+    batch = held.batch(range(100))
+    assert float(model.validate(batch, ItemNoise(0, 100)).loss) == pytest.approx(history.held_out)
+
+
+def test_rows_have_clusters_too():
+    model, x = tiny(MIXED), some(MIXED, 300)
+    model.prepare(lambda: [Batch(x)])
+    looked = model.validate(Batch(x), ItemNoise(0, 300))
+    assert 0 <= float(looked.loss) <= 1
+    assert float(looked.parts["clusters"]) > 5
+
+
+def test_adaptive_augmentation_grows_while_the_discriminator_is_sure():
+    form = Grid(1, 6, 6, levels=4)
+    model = tiny(form, augment="adaptive", augment_items=500)
+    with torch.no_grad():
+        model.discriminator.score.bias.fill_(100.0)  # every score is high
+    x = some(form)
+    phase = model.phases()[0]
+    before = model._seen(model.real(x), StepNoise(0, 0, "a", 16), "real")
+    assert torch.equal(before, model.real(x))
+    for step in range(8):
+        phase.loss(Batch(x), StepNoise(0, step, phase.name, 16))
+        phase.after()
+    assert float(model.strength) == pytest.approx(8 * 16 / 500)
+    after = model._seen(model.real(x), StepNoise(0, 0, "a", 16), "real")
+    assert not torch.equal(after, model.real(x))
+
+
 def test_nonsense_is_refused():
+    with pytest.raises(UsageError, match="at least 4"):
+        tiny(Grid(1, 3, 8, levels=2), network="resnet")
+    with pytest.raises(UsageError, match="for rows"):
+        tiny(POINTS, augment="adaptive")
     with pytest.raises(UsageError, match="latent space"):
         tiny(POINTS).decode(torch.zeros(1, 4), space="w")
     with pytest.raises(UsageError, match="without a condition"):
@@ -154,5 +267,6 @@ def test_nonsense_is_refused():
 
 @pytest.mark.parametrize("preset", GAN.presets)
 def test_every_preset_is_built(preset):
-    model = GAN(GANSettings.of(GAN.presets[preset]), Grid(1, 8, 8, levels=17))
+    mine, _ = assign(GAN.presets[preset], (GANSettings, Plan))
+    model = GAN(GANSettings.of(mine), Grid(1, 8, 8, levels=17))
     assert model.sample(2, GAN.Sampling.of({}), ItemNoise(0, 2)).shape == (2, 1, 8, 8)
