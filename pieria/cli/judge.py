@@ -79,6 +79,7 @@ def compare(
     out: Annotated[
         Path | None, typer.Option("--out", help="Where the report goes; runs/NNNN-compare-DATA when not given.")
     ] = None,
+    features: Features = None,
     device: Device = None,
     seed: Seed = 0,
     dry_run: DryRun = False,
@@ -105,6 +106,7 @@ def compare(
         seed=seed,
         device=device,
         settings=pairs(set_),
+        features=features,
         dry_run=dry_run,
     )
     if comparison is None:

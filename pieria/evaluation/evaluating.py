@@ -62,13 +62,13 @@ def evaluate(
     """
     if split not in ("validation", "test", "train"):
         raise unknown("split", split, ("validation", "test", "train"))
+    if features is not None and not isinstance(model.form, Grid):
+        raise UsageError(f"features={features} for {model.form.kind}", "a model of pictures", "Leave features out")
+    judge = None if features is None else extractors.find(features)
     if isinstance(model, Discriminates):
         return targets.scorecard(model, dataset, split=split, seed=seed, cost=dict(cost))
     training, held = (as_learned(model, dataset.examples(part)) for part in ("train", split))
     form = model.form
-    if features is not None and not isinstance(form, Grid):
-        raise UsageError(f"features={features} of {form.kind}", "a model of pictures", "Leave features out")
-    judge = None if features is None else extractors.find(features)
     if type(held.form) is not type(form):
         raise FormError(
             f"the data are {held.form.kind}, the model learned {form.kind}",
@@ -91,6 +91,8 @@ def evaluate(
     own, details = _own_figures(model, dataset, training, held, comparison, baseline, split, seed)
     answered, said = pairs.figures(model, dataset, held, split)
     card.words += said
+    if isinstance(comparison, grids.GridComparison):
+        card.words += grids.in_words(own)
     card.figures += [*own, *answered, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, seed)]
     _leave_out_bare(card, baseline)
     card.words += _against_baseline(card, baseline)

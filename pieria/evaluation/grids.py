@@ -34,7 +34,7 @@ from pieria.evaluation.distances import (
 )
 from pieria.evaluation.extractors import Extractor, seen, seen_once, shipped
 from pieria.evaluation.features import as_values
-from pieria.evaluation.scorecard import Figure, likelihood_name
+from pieria.evaluation.scorecard import Figure, likelihood_name, plain
 from pieria.forms import Grid
 from pieria.models.contract import Model, Scores
 
@@ -265,6 +265,25 @@ class GridComparison(Comparison):
             for _ in range(12)
         ]
         return 1.96 * float(np.std(drawn))
+
+
+def in_words(found: list[Figure]) -> list[str]:
+    """What the figures of a set of pictures say, in one sentence a question."""
+    by_name = {figure.name.partition(" (features ")[0]: figure for figure in found}
+    distance = by_name.get("FID") or by_name["C-FID"]
+    quality, variety = by_name["precision"], by_name["coverage"]
+    assert distance.value is not None
+    assert distance.floor is not None
+    name = distance.name.partition(" (")[0]
+    if distance.low is not None and distance.low <= distance.floor:
+        said = f"its {name} is that of real pictures ({plain(distance.value)}; real {plain(distance.floor)})"
+    else:
+        said = f"its {name} is {plain(distance.value)}, and that of as many real pictures {plain(distance.floor)}"
+    return [
+        f"Pictures: {said}. Quality: {quality.value:.0%} of the samples look like some held-out picture (of real ones: "
+        f"{quality.floor:.0%}). Variety: {variety.value:.0%} of the held-out pictures have a sample that looks like them "
+        f"(among as many real ones: {variety.floor:.0%})."
+    ]
 
 
 def _small(x: Tensor, form: Grid, batch: int = 5_000) -> Tensor:

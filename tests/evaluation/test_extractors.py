@@ -128,7 +128,9 @@ def test_a_scorecard_in_inception_features_says_fid_and_never_c_fid(declared, ow
         assert np.isfinite([figure.value, figure.floor]).all()
     assert not any(name.startswith("C-FID") for name in names)
     assert shipped().name in card["likeness"].note  # what opens a card is the same on every one
+    assert any(said.startswith("Pictures: its FID is") for said in card.words)
     usual = evaluate(bag(data, more_like(data, 40)), data, count=10)
+    assert any(said.startswith("Pictures: its C-FID is") for said in usual.words)
     assert card["likeness"].value == usual["likeness"].value
     assert not any(name.startswith(("FID", "Inception")) for name in (figure.name for figure in usual.figures))
 
