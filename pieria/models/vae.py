@@ -32,6 +32,7 @@ from pieria.layers.convolution import Decoder, Encoder
 from pieria.layers.labels import Labels
 from pieria.layers.latents import Ladder, Vamp, gaussian, standard
 from pieria.layers.mlp import MLP
+from pieria.layers.parameters import Optimiser, groups
 from pieria.layers.precision import Precision, products
 from pieria.layers.rows import RowEncoding
 from pieria.losses.importance import doubly, weighted
@@ -63,15 +64,14 @@ class VAESettings(AnySettings):
     kl_warmup: int = Field(0, ge=0, description="steps in which the KL term's weight rises from 0 to beta")
     free_bits: float = Field(0.0, ge=0, description="nats that each number of a code may say, on average, before they cost")
     prior: Literal["gaussian", "vamp"] = Field(
-        "gaussian", description="standard, or vamp: the mean of the guesses for made-up items, which are learned"
+        "gaussian", description="or vamp: the mean of guesses for made-up items, learned"
     )
     made_up: int = Field(200, ge=1, description="vamp: how many made-up items")
     top: int = Field(0, ge=0, description="numbers in a second code, from which the first is drawn (ladder); 0 is none")
     importance: int = Field(16, ge=1, description="importance samples in log_prob; 1 is the evidence lower bound")
+    optimiser: Optimiser = Field("adamw", description="how matrices are moved: adamw, or orthogonal (all directions alike)")
     modes: int = Field(16, ge=1, description="rows: bumps that the law of a number is made of; 1 is a single Gaussian")
-    precision: Precision = Field(
-        "auto", description="of matrix products in training; auto is bfloat16 where the processor multiplies it natively"
-    )
+    precision: Precision = Field("auto", description="of products in training; auto is bfloat16 where the processor has it")
 
 
 class VAESampling(AnySettings):
@@ -234,8 +234,11 @@ class VAE(Model):
     # ---- learning ----------------------------------------------------------------------------------------------------
 
     def groups(self) -> dict[str, list[dict[str, Any]]]:
-        """One optimiser for both networks."""
-        return {"model": [{"params": list(self.parameters())}]}
+        """One optimiser for both networks; on MNIST orthogonal steps of their matrices save half of the time."""
+        if self.settings.optimiser == "adamw":
+            return {"model": [{"params": list(self.parameters())}]}
+        networks = (p for name, p in self.named_parameters() if not name.startswith("vamp"))
+        return {"model": groups(self, networks, "orthogonal")}
 
     def phases(self) -> list[Phase]:
         """A game with one move."""
@@ -253,8 +256,7 @@ class VAE(Model):
         precise = self.settings.precision
         with products(precise, batch.x.device):
             guess = self.infer(self._seen(batch.x), labels)
-        away = noise.normal("z", (self.settings.draws, self.numbers)).to(guess[0])
-        z, told = self.codes(guess, away)  # [batch, draw, number], [batch, draw]
+        z, told = self.codes(guess, noise.normal("z", (self.settings.draws, self.numbers)).to(guess[0]))  # [batch, draw, …]
         with products(precise, batch.x.device):
             raw = self.generate(z, labels).float()
         written = self.observation.log_prob(raw, batch.x)  # [batch, draw]
