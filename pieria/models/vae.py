@@ -63,9 +63,7 @@ class VAESettings(AnySettings):
     gradient: Literal["whole", "path"] = Field("whole", description="path: the encoder's without what averages to 0 (DReG)")
     kl_warmup: int = Field(0, ge=0, description="steps in which the KL term's weight rises from 0 to beta")
     free_bits: float = Field(0.0, ge=0, description="nats that each number of a code may say, on average, before they cost")
-    prior: Literal["gaussian", "vamp"] = Field(
-        "gaussian", description="or vamp: the mean of guesses for made-up items, learned"
-    )
+    prior: Literal["gaussian", "vamp"] = Field("gaussian", description="or vamp: the mean guess for items that are learned")
     made_up: int = Field(200, ge=1, description="vamp: how many made-up items")
     top: int = Field(0, ge=0, description="numbers in a second code, from which the first is drawn (ladder); 0 is none")
     importance: int = Field(16, ge=1, description="importance samples in log_prob; 1 is the evidence lower bound")
