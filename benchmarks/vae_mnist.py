@@ -1,13 +1,16 @@
-"""VAE on dynamically binarised MNIST: nats of the test digits by 5,000 importance samples, after ten minutes of training.
+"""VAE on dynamically binarised MNIST: nats of the test digits by 5,000 importance samples, and C-FID of what it draws.
 
 Protocol of Burda et al. 2016: each pixel is one with the probability of its grey value, drawn anew whenever a training
-digit is met; one stochastic layer of 50 units between perceptrons; the test digits are binarised once, with a fixed seed.
-Goal: at most 88.5 nats (their VAE reached 86.76 after 3,280 passes over the data; IWAE with 5 draws 85.54).
-The gate trains two minutes and scores the first 500 digits with 1,000 samples: at most 93 nats.
+digit is met; one stochastic layer of 50 units between perceptrons of 200-200; the test digits are binarised once, with a
+fixed seed. C-FID: 10,000 digits drawn against the 10,000 test digits in the package's frozen features, its floor with 10,000
+training digits. Goal: at most 87.0 nats after an hour on two cores (theirs reached 86.76 after 3,280 passes over the data).
+The gate trains two minutes, scores the first 500 digits with 1,000 samples and draws 2,000: at most 93 nats.
+`iwae_mnist` is the same with 50 draws.
 """
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +19,9 @@ from torch import Tensor
 from benchmarks import Outcome
 from pieria.data.batch import Batch
 from pieria.data.examples import Examples
+from pieria.evaluation.comparison import draw, spread
+from pieria.evaluation.distances import frechet
+from pieria.evaluation.features import network, picture_features
 from pieria.forms import Grid
 from pieria.models.vae import VAE, VAESettings
 from pieria.noise import Noise, key_of, seeded
@@ -23,8 +29,10 @@ from pieria.training.loop import learn
 from pieria.training.plan import Plan
 
 FORM = Grid(1, 28, 28, levels=2)
-SETTINGS = VAESettings.of({"network": "mlp", "latent": 50, "widths": (200, 200), "draws": 5})
-SECONDS, SAMPLES = 600, 5000
+NETWORK = {"network": "mlp", "latent": 50, "widths": (200, 200)}
+SECONDS, SAMPLES, DRAWN = 3600, 5000, 10_000
+GOAL, GATE = 87.0, 93.0
+RATE = 3e-3  # 1e-3 learns as well in the end, and much later
 AT_ONCE = 100  # digits scored together
 
 
@@ -79,28 +87,50 @@ def score(model: VAE, test: Examples, samples: int) -> tuple[float, float, float
     return total / len(test), single / len(test), seconds
 
 
-def measure(gate: bool) -> Outcome:
-    """``gate`` trains two minutes and scores 500 digits with 1,000 samples."""
-    seconds, samples, goal = (120, 1000, 93.0) if gate else (SECONDS, SAMPLES, 88.5)
+def likeness(model: VAE, train: Examples, test: Examples, count: int) -> tuple[float, float]:
+    """C-FID of ``count`` drawn digits to as many test digits, and of as many training digits."""
+    real, seen = (part.batch(spread(len(part), count)).x for part in (test, train))
+    features = [picture_features(x, FORM) for x in (real, draw(model, count, seed=1).x, seen)]
+    return frechet(features[0], features[1]), frechet(features[0], features[2])
+
+
+def measured(settings: dict[str, Any], plan: dict[str, Any], gate: bool) -> Outcome:
+    """What a VAE with these settings reaches under the protocol; ``plan`` is what it learns by beside its defaults."""
+    seconds, samples, goal, drawn = (120, 1000, GATE, 2000) if gate else (SECONDS, SAMPLES, GOAL, DRAWN)
     train = Binarised(torch.cat([digits("train"), digits("validation")]), seed=0)
-    test = Binarised(digits("test")[: 500 if gate else None], seed=1)
+    whole = Binarised(digits("test"), seed=1)
+    test = Binarised(whole.grey[:500], seed=1) if gate else whole
     with seeded(0, "weights"):
-        model = VAE(SETTINGS, FORM)
-    # clean constant statistics: no held-out looks, so that the whole budget is training
-    plan = Plan.of({**VAE.training_defaults, "seconds": seconds, "average": 0.999, "final": 0.01, "evaluate_every": 0})
+        model = VAE(VAESettings.of({**NETWORK, **settings}), FORM)
+    # no held-out looks, so that the whole budget is training
+    learning = {"average": 0.999, "final": 0.01, "evaluate_every": 0, **plan}
+    learned = Plan.of({**VAE.training_defaults, "seconds": seconds, **learning})
     begun = time.perf_counter()
-    learn(model, train, None, plan)
+    learn(model, train, None, learned)
     trained = time.perf_counter() - begun
     model.eval()
     nats, single, scoring = score(model, test, samples)
-    measured = {
+    distance, floor = likeness(model, train, whole, drawn)
+    found = {
         "nats": round(nats, 3),
+        "C-FID": round(distance, 3),
+        "C-FID of real digits": round(floor, 3),
         "evidence lower bound, nats": round(single, 3),
         "training seconds": round(trained, 1),
         "scoring seconds": round(scoring, 1),
         "digits": len(test),
         "importance samples": samples,
+        "digits drawn": drawn,
     }
-    network = "-".join(map(str, (784, *SETTINGS.widths, SETTINGS.latent)))
-    notes = [f"{network}, {SETTINGS.draws} draw(s) in training, batch {plan.batch}."]
-    return Outcome(measured, {"nats": f"<= {goal}"}, nats <= goal, notes)
+    layers = "-".join(map(str, (784, *model.settings.widths, model.settings.latent)))
+    notes = [
+        f"{layers}, {model.settings.draws} draw(s) in training, gradient {model.settings.gradient}; batch {learned.batch}, "
+        f"rate {learned.rate}.",
+        f"C-FID in the features of {network()[1]}, each pixel drawn from its law.",
+    ]
+    return Outcome(found, {"nats": f"<= {goal}"}, nats <= goal, notes)
+
+
+def measure(gate: bool) -> Outcome:
+    """``gate`` trains two minutes, scores 500 digits with 1,000 samples and draws 2,000."""
+    return measured({"draws": 1}, {"rate": RATE}, gate)

@@ -20,6 +20,7 @@ from pieria.settings import Settings
 FIRST = ("likeness", "novelty")
 LIKELIHOODS = ("exact", "bound", "estimate", "pseudo")
 BESIDE = ("baseline", "floor")
+DISTANCES = ("C-FID (", "FID (")  # of pictures, with the network in brackets
 COST = ("training time", "training energy", "sampling speed", "parameters")
 
 
@@ -70,13 +71,14 @@ class Comparison:
                 return (0, FIRST.index(name))
             if kind in LIKELIHOODS:
                 return (1, LIKELIHOODS.index(kind))
-            return (3, COST.index(name)) if name in COST else (2, 0)
+            return (3, COST.index(name)) if name in COST else (2, not name.startswith(DISTANCES))
 
         return sorted(seen, key=place)
 
     def headline(self) -> list[tuple[str, str, str]]:
-        """The columns that fit a terminal: what opens every scorecard, likelihoods, and cost."""
-        return [c for c in self.columns() if c[0] in FIRST or c[1] in LIKELIHOODS or c[0] in COST]
+        """The columns that fit a terminal: what opens every scorecard, likelihoods, C-FID of pictures, and cost."""
+        chosen = FIRST + COST
+        return [c for c in self.columns() if c[0] in chosen or c[1] in LIKELIHOODS or c[0].startswith(DISTANCES)]
 
     def header(self) -> list[str]:
         """The headings of `rows`."""
@@ -97,7 +99,7 @@ class Comparison:
         """The result in sentences."""
         said = []
         for name, kind, unit in self.columns():
-            if name != "likeness" and kind not in LIKELIHOODS:
+            if name != "likeness" and kind not in LIKELIHOODS and not name.startswith(DISTANCES):
                 continue
             ranked = [
                 (f["value"], f["better"], e.model)
@@ -144,6 +146,7 @@ def _value(figure: Mapping[str, Any] | None) -> str:
 
 def _titled(name: str, kind: str, unit: str) -> str:
     """A figure's name, its unit where that says more, and whether a likelihood is exact: "training time, s"."""
+    name = name.partition(" (features ")[0]  # in one comparison they are all of one network, which the words name
     plain = unit in ("", "share", "energy", "numbers") or unit.partition(" ")[0] in name
     title = name if plain else f"{name}, {unit.partition(' (')[0]}"
     return f"{title} (exact)" if kind == "exact" else title
@@ -166,6 +169,7 @@ def compare(
     seed: int = 0,
     device: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    features: str | None = None,
     dry_run: bool = False,
     quiet: bool = False,
 ) -> Comparison | None:
@@ -173,9 +177,11 @@ def compare(
     ``report.html``.
 
     With no ``models`` named, all that fit the data take part. Each setting goes to the families that have it; one that
-    none has is refused. Returns None after a dry run. Raises `UsageError` for unknown names, for two budgets, and for data
+    none has is refused. ``features`` are those that pictures are judged in (see `Run.evaluate`). Returns None after a dry
+    run. Raises `UsageError` for unknown names, for two budgets, and for data
     that no family fits.
     """
+    from pieria.evaluation import extractors
     from pieria.modalities.finding import forms_of
     from pieria.run import fit
     from pieria.training.plan import seconds_of
@@ -199,6 +205,10 @@ def compare(
     lasting = 60.0 if time is None and steps is None else None if time is None else seconds_of(time)
     budget = f"{lasting:g} s" if lasting is not None else f"{steps} steps"
     path = Path(out) if out is not None else next_path(f"compare-{Path(str(data)).stem}")
+    if features is not None:
+        if offered != {"grid"}:
+            raise UsageError(f"features={features} for {modality}", "pictures", "Leave features out")
+        extractors.find(features)  # weights that cannot be had are told before hours of training
     if dry_run:
         what = f"would fit {', '.join(named)} to {data} for {budget} each, and write {path / 'report.html'}"
         print(what, file=sys.stderr)
@@ -232,7 +242,7 @@ def compare(
             )
             assert run is not None
             entry.run = run.path
-            card = run.evaluate("test", seed=seed)
+            card = run.evaluate("test", seed=seed, features=features)
             entry.figures, entry.words = card.to_json(), list(card.words)
             if run.record["state"] == "stopped":
                 made = f"stopped after {run.record['result']['steps']:,} steps, before its budget was spent"
@@ -271,6 +281,9 @@ READING = (
     "bounds with bounds; a GAN has none. What is shown is its negative, in nats or bits: lower is better.",
     "Every likelihood stands beside the baseline's: a cheap model of the same form. A network that loses to it has learned "
     "little, however long it trained.",
+    "C-FID of pictures (in Inception's features: FID) is the distance of samples to real pictures in what a frozen network "
+    "sees of them. It asks for quality and variety at once. Where a model has a likelihood too, read both: one may find "
+    "real pictures probable and draw blurred ones, or draw fine pictures of one kind alone.",
     "Training time counts learning alone; each run's scorecard says how energy was measured or estimated; sampling "
     "speed is of this machine. Parameters are the numbers that were learned: weights, or counts and tables.",
 )
@@ -292,7 +305,8 @@ def report(comparison: Comparison) -> str:
             "Real data: what real items reach in the samples' place. The baseline is a cheap model of the same form."
         ),
     )
-    page.add("How to read it", paragraphs(*READING))
+    judged = any(name.startswith(DISTANCES) for name, _, _ in headline)
+    page.add("How to read it", paragraphs(*(said for said in READING if judged or not said.startswith("C-FID"))))
     page.add("What they make", "".join(_samples(entry) for entry in comparison.entries))
     page.add("Quality and cost", _quality_against_cost(comparison))
     page.add("Learning curves", "".join(_learning_curve(entry) for entry in comparison.entries))

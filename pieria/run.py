@@ -352,11 +352,18 @@ class Run(Makes, HasLatent):
             self.model, self.modality, scoring.collected(self.model, self.modality, what, column), posterior
         )
 
-    def evaluate(self, split: str = "test", *, count: int | None = None, seed: int = 0) -> "Scorecard":
-        """How good it is: every figure with unit, direction, reference set, count and seed; kept as ``scorecard.json``."""
+    def evaluate(
+        self, split: str = "test", *, count: int | None = None, seed: int = 0, features: str | None = None
+    ) -> "Scorecard":
+        """How good it is: every figure with unit, direction, reference set, count and seed; kept as ``scorecard.json``.
+
+        ``features`` of pictures are those of "pieria", the small network that comes with the package, or of "inception".
+        """
         from pieria import evaluation
 
-        card = evaluation.evaluate(self.model, self.dataset(), split=split, count=count, seed=seed, cost=self.cost())
+        card = evaluation.evaluate(
+            self.model, self.dataset(), split=split, count=count, seed=seed, cost=self.cost(), features=features
+        )
         # each figure names its run, wherever it is copied to
         write_json(self.path / "scorecard.json", [{**figure, "run": self.record["name"]} for figure in card.to_json()])
         return card

@@ -19,6 +19,8 @@ def compared(names):
                 figure("novelty", 0.05, unit="share", floor=0.05),
                 figure("nats per item", 101.9, "exact", "nats", baseline=102.1),
                 figure("nats per item (bound)", 113.6, "bound", "nats", baseline=102.7),
+                figure("precision (features pieria-c1 ab12cd34)", 0.5, floor=0.8),
+                figure("C-FID (features pieria-c1 ab12cd34)", 12.34 - place, floor=1.234),
                 figure("training time", 3.288, unit="s"),
                 figure("training energy", 36.3, unit="J"),
                 figure("sampling speed", 123456.0, unit="items/s"),
@@ -45,6 +47,21 @@ def test_each_figure_stands_beside_its_own_baseline_and_real_data():
     assert rows["training time, s"] == ["3.288", "", ""]
 
 
+def test_a_likelihood_and_c_fid_stand_in_one_table():
+    found = compared(["gan", "vae"])
+    titles = [row[0] for row in found.rows()]
+    place = titles.index("nats per item (bound)")
+    assert titles[place + 1] == "C-FID"
+    assert found.rows()[place + 1][1:] == ["12.34", "11.34", "", "1.234"]
+    assert "precision" not in titles
+    assert "Best by C-FID (features pieria-c1 ab12cd34): vae (11.34)." in found.words
+    page = report(found)
+    assert "asks for quality and variety at once" in page
+    for entry in found.entries:
+        entry.figures = [f for f in entry.figures if not f["name"].startswith("C-FID")]
+    assert "asks for quality and variety at once" not in report(found)
+
+
 def test_a_family_that_failed_says_so_in_its_column():
     found = compared(["mix", "vae"])
     found.entries[1] = Entry("vae", error="it diverged")
@@ -56,6 +73,14 @@ def test_the_report_shows_quality_against_cost():
     page = report(compared(["mix", "vae"]))
     assert "Quality and cost</h2>" in page
     assert "<svg" in page
+
+
+def test_features_are_asked_for_of_pictures_before_anything_is_fitted(tmp_path):
+    with pytest.raises(UsageError, match="features=inception for text"):
+        compare("python-manual", ["ngram"], features="inception", steps=5, out=tmp_path / "text", quiet=True)
+    with pytest.raises(UsageError, match="no feature network is called 'vgg'"):
+        compare("digits", ["mixture"], features="vgg", steps=5, out=tmp_path / "digits", quiet=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_comparison_is_asked_for_with_one_budget_over_data_that_are_there(tmp_path, capsys):

@@ -28,25 +28,37 @@ if TYPE_CHECKING:
     from pieria.comparison import Comparison
 
 
+Features = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        metavar="NETWORK",
+        help="Of pictures: compare them in the features of pieria (the small network that comes with it) or of inception "
+        "(FID, its weights are fetched once), or the path of Inception's weights.",
+    ),
+]
+
+
 def evaluate(
     run: RunPath,
     against: Annotated[
         str, typer.Option("--against", help="The part of the data to hold it against: test, validation or train.")
     ] = "test",
     count: Annotated[
-        int | None, typer.Option("--count", "-n", help="How many samples to judge; chosen when not given.")
+        int | None, typer.Option("--count", "--samples", "-n", help="How many samples to judge; chosen when not given.")
     ] = None,
+    features: Features = None,
     device: Device = None,
     seed: Seed = 0,
     json: AsJson = False,
 ) -> None:
     """A scorecard: how like the held-out data the samples are, how new, how probable the held-out data, and what it cost.
 
-    Examples:  pieria evaluate runs/0001-vae-digits  ·  pieria evaluate runs/0001-vae-digits --json
+    Examples:  pieria evaluate runs/0001-vae-digits  ·  pieria evaluate runs/0001-vae-digits -n 5000 --features inception
     """
     import pieria
 
-    card = pieria.load(run, device=device).evaluate(against, count=count, seed=seed)
+    card = pieria.load(run, device=device).evaluate(against, count=count, seed=seed, features=features)
     if json:
         print_json(card.to_json())
     else:
@@ -67,6 +79,7 @@ def compare(
     out: Annotated[
         Path | None, typer.Option("--out", help="Where the report goes; runs/NNNN-compare-DATA when not given.")
     ] = None,
+    features: Features = None,
     device: Device = None,
     seed: Seed = 0,
     dry_run: DryRun = False,
@@ -93,6 +106,7 @@ def compare(
         seed=seed,
         device=device,
         settings=pairs(set_),
+        features=features,
         dry_run=dry_run,
     )
     if comparison is None:

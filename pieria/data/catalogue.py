@@ -1,40 +1,17 @@
 """The data sets that Pieria knows by name: embedded ones, made from what a dependency carries, and fetched ones.
 
-A fetched set is looked for in the mirror that ``PIERIA_DATA`` names, then in the cache, then at its public address; every
-file is checked by SHA-256 before it is used. Listing imports no torch and opens no file.
+How a set's files are fetched and checked is in `pieria.data.fetched`. Listing imports no torch and opens no file.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pieria.data import cache as cached
-from pieria.data.fingerprint import of_file
-from pieria.errors import DataError, unknown
-
-VARIABLE = "PIERIA_DATA"
-TIMEOUT = 10  # seconds without an answer after which a fetch gives up
-
-
-@dataclass(frozen=True)
-class File:
-    """One file of a fetched set.
-
-    Attributes:
-        path: its place in a mirror and in the cache.
-        sha256: of the file as a mirror has it.
-        url: a public address that serves this content, or "" where none serves it in this form.
-        checksum: of what the address serves, where it is packed differently ("md5:..." as its publisher states it).
-    """
-
-    path: str
-    sha256: str
-    url: str = ""
-    checksum: str = ""
+from pieria.data.fetched import File
+from pieria.errors import unknown
 
 
 @dataclass(frozen=True)
@@ -97,72 +74,7 @@ class Entry:
             from pieria.data import derived
 
             return derived.made(self.make, find(self.made_of).fetch())
-        mirror = os.environ.get(VARIABLE)
-        return {self._one(file, Path(mirror).expanduser() if mirror else None).parent for file in self.files}.pop()
-
-    def _one(self, file: File, mirror: Path | None) -> Path:
-        if mirror is not None and (mirror / file.path).is_file():
-            found = of_file(mirror / file.path)
-            # a mirror may hold the file as the address serves it
-            if found != file.sha256 and not _matches(mirror / file.path, file.checksum):
-                raise DataError(
-                    f"{mirror / file.path} has the SHA-256 {found}",
-                    f"the file of '{self.name}' has {file.sha256}",
-                    "The copy is damaged or of another version: replace it, or unset PIERIA_DATA",
-                )
-            return mirror / file.path
-        kept = cached.folder("sets", file.path)
-        if kept.is_file() and (of_file(kept) == file.sha256 or _matches(kept, file.checksum)):
-            return kept
-        return self._download(file, kept)
-
-    def _download(self, file: File, kept: Path) -> Path:
-        how = f"Point {VARIABLE}=DIR at a folder that holds {file.path}"
-        if not file.url:
-            raise DataError(
-                f"'{self.name}' is not here, and no public address serves {Path(file.path).name} in this form",
-                f"a local mirror (it comes from {self.source})",
-                how,
-            )
-        import logging
-
-        import pooch
-        import requests
-
-        pooch.get_logger().setLevel(logging.WARNING)
-        kept.unlink(missing_ok=True)
-        with cached.unfinished(kept) as path:
-            try:
-                pooch.retrieve(
-                    file.url,
-                    file.checksum or f"sha256:{file.sha256}",
-                    fname=path.name,
-                    path=path.parent,
-                    downloader=pooch.HTTPDownloader(timeout=TIMEOUT, progressbar=False),
-                )
-            except requests.RequestException as error:
-                raise DataError(
-                    f"{file.url} could not be fetched ({type(error).__name__})",
-                    f"'{self.name}' is downloaded once, or read from a local mirror",
-                    f"Connect to the network, or {how[0].lower()}{how[1:]}",
-                ) from None
-            except ValueError:  # what pooch raises when the checksum differs
-                raise DataError(
-                    f"what {file.url} serves is not the file that was published as '{self.name}'",
-                    f"the checksum {file.checksum or file.sha256}",
-                    f"Try again later, or {how[0].lower()}{how[1:]}",
-                ) from None
-        return kept
-
-
-def _matches(path: Path, checksum: str) -> bool:
-    if not checksum:
-        return False
-    import hashlib
-
-    kind, _, value = checksum.partition(":")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest() == value
+        return {file.fetch(self.name, self.source).parent for file in self.files}.pop()
 
 
 @cache

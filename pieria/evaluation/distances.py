@@ -8,36 +8,64 @@ from collections.abc import Callable
 import numpy as np
 from scipy import linalg
 from scipy.spatial.distance import cdist
+from scipy.special import logsumexp
+
+AT_ONCE = 1_000  # rows of a matrix of pairs held at once
 
 
 def frechet(real: np.ndarray, made: np.ndarray) -> float:
     """Fréchet distance between two normal distributions with the sets' means and covariances.
 
-    ``|μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½)``; at least as many points as dimensions are needed for it to mean
-    something, and it shrinks as the sets grow, so the floor is taken with sets of the same size.
-    Heusel et al. 2017, https://arxiv.org/abs/1706.08500.
+    ``|μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½)``; it shrinks as the sets grow, so the floor is taken with sets of the same
+    size. With fewer points than dimensions the covariances have no full rank: the distance is still defined, and much
+    larger. Heusel et al. 2017, https://arxiv.org/abs/1706.08500.
+
+    Where ``Σᵢ = AᵢᵀAᵢ``, the trace of the root is the sum of the singular values of ``A₁A₂ᵀ``: no covariance is formed and
+    no root is taken of an eigenvalue that should be 0 and is not for rounding.
     """
     gap = real.mean(axis=0) - made.mean(axis=0)
-    first, second = np.cov(real, rowvar=False), np.cov(made, rowvar=False)
-    # the eigenvalues of Σ₁Σ₂ are those of a symmetric product, hence real and not negative but for rounding
-    root = linalg.eigvals(first @ second)
-    cross = np.sqrt(np.clip(root.real, 0, None)).sum()
-    return float(gap @ gap + np.trace(first) + np.trace(second) - 2 * cross)
+    first, second = _root(real), _root(made)
+    cross = linalg.svdvals(first @ second.T, overwrite_a=True, check_finite=False).sum()
+    return float(gap @ gap + np.square(first).sum() + np.square(second).sum() - 2 * cross)
+
+
+def _root(points: np.ndarray) -> np.ndarray:
+    """``A`` with ``AᵀA`` the covariance of points ``[n, d]``, and at most ``min(n, d)`` rows."""
+    centred = (points - points.mean(axis=0)) / np.sqrt(max(len(points) - 1, 1))
+    if len(centred) <= centred.shape[1]:
+        return centred
+    upper: np.ndarray = linalg.qr(centred, mode="r", overwrite_a=True, check_finite=False)[0][: centred.shape[1]]
+    return upper
 
 
 def kernel_distance(real: np.ndarray, made: np.ndarray) -> float:
     """Squared maximum mean discrepancy with the kernel ``(x·y / d + 1)³``, unbiased, so it can be a little below zero.
 
-    Bińkowski et al. 2018, https://arxiv.org/abs/1801.01401 (KID).
+    Over all pairs, where other programs average over subsets. Bińkowski et al. 2018, https://arxiv.org/abs/1801.01401 (KID).
     """
-    n, m, d = len(real), len(made), real.shape[1]
+    return kernel_interval(real, made)[0]
 
-    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return (a @ b.T / d + 1) ** 3
 
-    rr, mm, rm = kernel(real, real), kernel(made, made), kernel(real, made)
-    within = (rr.sum() - np.trace(rr)) / (n * (n - 1)) + (mm.sum() - np.trace(mm)) / (m * (m - 1))
-    return float(within - 2 * rm.mean())
+def kernel_interval(real: np.ndarray, made: np.ndarray) -> tuple[float, float]:
+    """`kernel_distance` and half the width of its 95 % interval, from how much each point adds to it (jackknife)."""
+    n, m = len(real), len(made)
+    rr, mm = _kernel_means(real, real, same=True), _kernel_means(made, made, same=True)
+    rm, mr = _kernel_means(real, made), _kernel_means(made, real)
+    value = rr.mean() + mm.mean() - 2 * rm.mean()
+    spread = 4 * np.var(rr - rm, ddof=1) / n + 4 * np.var(mm - mr, ddof=1) / m
+    return float(value), float(1.96 * np.sqrt(spread))
+
+
+def _kernel_means(a: np.ndarray, b: np.ndarray, same: bool = False) -> np.ndarray:
+    """The mean kernel of each point of ``a`` with all (others, where they are the ``same``) of ``b``, ``[n]``."""
+    total = np.empty(len(a))
+    for start in range(0, len(a), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        total[part] = ((a[part] @ b.T / a.shape[1] + 1) ** 3).sum(axis=1)
+    if not same:
+        return total / len(b)
+    itself = (np.square(a).sum(axis=1) / a.shape[1] + 1) ** 3
+    return (total - itself) / max(len(a) - 1, 1)
 
 
 def prdc(real: np.ndarray, made: np.ndarray, k: int = 5) -> dict[str, float]:
@@ -46,20 +74,60 @@ def prdc(real: np.ndarray, made: np.ndarray, k: int = 5) -> dict[str, float]:
     Precision: the share of made points inside some real ball; recall: the share of real points inside some made ball
     (Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991). Density: in how many real balls a made point lies,
     over k; coverage: the share of real balls with a made point inside (Naeem et al. 2020,
-    https://arxiv.org/abs/2002.09797).
+    https://arxiv.org/abs/2002.09797). A point on the edge of a ball lies outside.
     """
     k = min(k, len(real) - 1, len(made) - 1)
-    # the k-th nearest other point; column 0 of the sorted distances is the point itself
-    real_radius = np.partition(cdist(real, real), k, axis=1)[:, k]
-    made_radius = np.partition(cdist(made, made), k, axis=1)[:, k]
-    between = cdist(real, made)
-    inside = between < real_radius[:, None]
+    middle = real.mean(axis=0)
+    real, made = real - middle, made - middle
+    real_radius, made_radius = _radius(real, k), _radius(made, k)
+    balls, inside_made, covered = np.zeros(len(made)), np.empty(len(real), bool), np.empty(len(real), bool)
+    for start in range(0, len(real), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        between = _squares(real[part], made)
+        inside = between < real_radius[part, None]
+        balls += inside.sum(axis=0)
+        inside_made[part] = (between < made_radius[None, :]).any(axis=1)
+        covered[part] = inside.any(axis=1)
     return {
-        "precision": float(inside.any(axis=0).mean()),
-        "recall": float((between < made_radius[None, :]).any(axis=1).mean()),
-        "density": float(inside.sum(axis=0).mean() / k),
-        "coverage": float((between.min(axis=1) < real_radius).mean()),
+        "precision": float((balls > 0).mean()),
+        "recall": float(inside_made.mean()),
+        "density": float(balls.mean() / k),
+        "coverage": float(covered.mean()),
     }
+
+
+def _radius(points: np.ndarray, k: int) -> np.ndarray:
+    """The squared distance from each point to its k-th nearest other one, less than rounding can tell: ``[n]``."""
+    found = np.empty(len(points))
+    for start in range(0, len(points), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        # column 0 of the sorted distances is the point itself
+        found[part] = np.partition(_squares(points[part], points), k, axis=1)[:, k]
+    # where items repeat, distances are equal: what lies on the edge must not be inside by the last digit of a sum
+    return found * (1 - 1e-9)
+
+
+def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Squared distances ``[n, m]`` by one product of matrices; 0 where two points are equal but for rounding."""
+    first, second = np.square(a).sum(axis=1), np.square(b).sum(axis=1)
+    found = first[:, None] + second[None, :] - 2 * (a @ b.T)
+    found[found < 1e-11 * (first[:, None] + second[None, :])] = 0.0
+    return found
+
+
+def inception_score(logits: np.ndarray, parts: int = 10) -> tuple[float, float]:
+    """``exp E KL(p(y|x) ‖ p(y))`` of class logits ``[n, class]``: mean and spread over ``parts`` parts of equal size.
+
+    From 1 (every picture is given the same classes) to the number of classes (each picture one class, all equally often);
+    it grows with the size of a part. Salimans et al. 2016, https://arxiv.org/abs/1606.03498.
+    """
+    logs = logits - logsumexp(logits, axis=1, keepdims=True)
+    scores = []
+    for rows in np.array_split(logs, min(parts, len(logs))):
+        probable = np.exp(rows)
+        mixed = np.log(np.maximum(probable.mean(axis=0), np.finfo(float).tiny))
+        scores.append(float(np.exp((probable * (rows - mixed)).sum(axis=1).mean())))
+    return float(np.mean(scores)), float(np.std(scores))
 
 
 class EnergyDistance:

@@ -11,7 +11,7 @@ from torch import Tensor
 from pieria.data.batch import mask_after_end
 from pieria.data.examples import Examples, StreamExamples
 from pieria.errors import DataError, FormError, UsageError, unknown
-from pieria.evaluation import curves, grids, pairs, rows, targets, tokens
+from pieria.evaluation import curves, extractors, grids, pairs, rows, targets, tokens
 from pieria.evaluation.baselines import Baseline, cheap
 from pieria.evaluation.classifier import two_sample
 from pieria.evaluation.comparison import Comparison, Drawn, as_learned, draw, held_out, random_items
@@ -20,7 +20,7 @@ from pieria.evaluation.replies import replies_of
 from pieria.evaluation.scorecard import LIKELIHOODS, Figure, Scorecard, plain
 from pieria.evaluation.similarity import in_words, likeness, novelty
 from pieria.forms import Curve, Form, Grid, Row, Tokens
-from pieria.models.contract import Discriminates, Learns, Model, Predicts, Scores, Trains, learned_numbers
+from pieria.models.contract import Discriminates, Learns, Model, Predicts, Scores, Trains, device_of, learned_numbers
 
 if TYPE_CHECKING:
     from pieria.modalities.opening import Dataset
@@ -42,6 +42,7 @@ def evaluate(
     count: int | None = None,
     seed: int = 0,
     cost: Mapping[str, Any] = {},
+    features: str | None = None,
 ) -> Scorecard:
     """Every figure that a model can be given on a split of a data set, beside the cheap baseline and beside real data.
 
@@ -53,12 +54,17 @@ def evaluate(
         count: how many samples to draw; without it 64 to 500 texts, 1,000 pictures, 2,000 rows, 200 curves.
         seed: of the samples and of every random choice.
         cost: "seconds" and "joules" of the training, and "source", how energy was told, where known.
+        features: of pictures: the network in whose features sets of them are compared, "pieria" (the small one that comes
+            with the package) or "inception", or the path of Inception's weights (see `extractors.find`).
 
-    Raises `UsageError` for an unknown split, `DataError` for one that the data are too few for, `FormError` for data of
-    another form than the model learned.
+    Raises `UsageError` for an unknown split or network, `DataError` for a split that the data are too few for, `FormError`
+    for data of another form than the model learned.
     """
     if split not in ("validation", "test", "train"):
         raise unknown("split", split, ("validation", "test", "train"))
+    if features is not None and not isinstance(model.form, Grid):
+        raise UsageError(f"features={features} for {model.form.kind}", "a model of pictures", "Leave features out")
+    judge = None if features is None else extractors.find(features)
     if isinstance(model, Discriminates):
         return targets.scorecard(model, dataset, split=split, seed=seed, cost=dict(cost))
     training, held = (as_learned(model, dataset.examples(part)) for part in ("train", split))
@@ -72,7 +78,7 @@ def evaluate(
     wanted = count if count is not None else default_count(form, held)
     if wanted < 8:
         raise UsageError(f"--count {wanted}", "at least 8 samples", "Ask for more")
-    comparison, drawn = compare_sets(model, training, held, wanted, seed)
+    comparison, drawn = compare_sets(model, training, held, wanted, seed, judge=judge)
     like, new = likeness(comparison, split), novelty(comparison, split)
     # a copy cannot be told where the real items beside it are the training data themselves
     words = in_words(comparison, like, new) if split != "train" else [LEARNED_FROM]
@@ -85,6 +91,8 @@ def evaluate(
     own, details = _own_figures(model, dataset, training, held, comparison, baseline, split, seed)
     answered, said = pairs.figures(model, dataset, held, split)
     card.words += said
+    if isinstance(comparison, grids.GridComparison):
+        card.words += grids.in_words(own)
     card.figures += [*own, *answered, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, seed)]
     _leave_out_bare(card, baseline)
     card.words += _against_baseline(card, baseline)
@@ -116,12 +124,18 @@ def default_count(form: Form, held: Examples) -> int:
 
 
 def compare_sets(
-    model: Model, training: Examples, held: Examples, count: int, seed: int, samples: Tensor | None = None
+    model: Model,
+    training: Examples,
+    held: Examples,
+    count: int,
+    seed: int,
+    samples: Tensor | None = None,
+    judge: extractors.Extractor | None = None,
 ) -> tuple[Comparison, Drawn]:
     """Samples, held-out and training items of one form, ready to be compared; and what drawing the samples took.
 
     ``samples`` stand in for the model's own where they are given. A model with a condition draws under the conditions
-    of the held-out items, taken in turn.
+    of the held-out items, taken in turn. ``judge`` looks at pictures; the shipped network where it is not given.
     """
     form = model.form
     if isinstance(form, Curve):
@@ -162,11 +176,9 @@ def compare_sets(
     length = drawn.x.shape[1] if isinstance(held, StreamExamples) else None
     real = held_out(held, count, length).x
     seen = random_items(training, len(drawn.x), seed, length).x
-    kinds: dict[type[Form], type[Comparison]] = {
-        Tokens: tokens.TokensComparison,
-        Grid: grids.GridComparison,
-        Row: rows.RowComparison,
-    }
+    if isinstance(form, Grid):
+        return grids.GridComparison(training, real, drawn.x, seen, seed, judge, device_of(model)), drawn
+    kinds: dict[type[Form], type[Comparison]] = {Tokens: tokens.TokensComparison, Row: rows.RowComparison}
     return kinds[type(form)](training, real, drawn.x, seen, seed), drawn
 
 

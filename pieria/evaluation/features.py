@@ -76,11 +76,10 @@ def as_values(x: Tensor, form: Grid) -> Tensor:
     return _palette(form.levels)[x].movedim(-1, 2).mean(dim=1)
 
 
-def as_pictures(x: Tensor, form: Grid, size: int = SIZE) -> Tensor:
-    """Any grid as float ``[batch, 3, size, size]`` in [-1, 1]: what the network is shown.
+def as_colours(x: Tensor, form: Grid) -> Tensor:
+    """Any grid as float ``[batch, 3, height, width]`` in [-1, 1].
 
-    Grey is repeated; two channels get their mean as the third; more than three are averaged in three groups. Larger
-    grids are averaged down, smaller ones interpolated.
+    Grey is repeated; two channels get their mean as the third; more than three are averaged in three groups.
     """
     values = as_values(x, form)
     channels = values.shape[1]
@@ -91,6 +90,15 @@ def as_pictures(x: Tensor, form: Grid, size: int = SIZE) -> Tensor:
     elif channels > 3:
         parts = torch.tensor_split(values, 3, dim=1)
         values = torch.cat([part.mean(dim=1, keepdim=True) for part in parts], dim=1)
+    return values
+
+
+def as_pictures(x: Tensor, form: Grid, size: int = SIZE) -> Tensor:
+    """Any grid as float ``[batch, 3, size, size]`` in [-1, 1]: what the network is shown.
+
+    Larger grids are averaged down, smaller ones interpolated.
+    """
+    values = as_colours(x, form)
     if values.shape[-2:] == (size, size):
         return values
     if min(values.shape[-2:]) >= size:

@@ -1,12 +1,12 @@
-"""Figures of pictures: nats and bits per dimension, and distances in the space of a small, frozen, hashed network.
+"""Figures of pictures: nats and bits per dimension, and distances in the space of a frozen, hashed network.
 
 Fréchet and kernel distances shrink or wander as the sets grow, and depend on the network: each stands beside what as many
 real pictures show against the same held-out ones.
 """
 
 import math
-from collections.abc import Callable
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pieria.data.examples import Examples, without_condition
+from pieria.evaluation import inception
 from pieria.evaluation.comparison import (
     Comparison,
     Nearness,
@@ -22,9 +23,18 @@ from pieria.evaluation.comparison import (
     nearest,
     spread,
 )
-from pieria.evaluation.distances import EnergyDistance, frechet, kernel_distance, mean_interval, prdc
-from pieria.evaluation.features import as_values, network, picture_features
-from pieria.evaluation.scorecard import Figure, likelihood_name
+from pieria.evaluation.distances import (
+    EnergyDistance,
+    frechet,
+    inception_score,
+    kernel_distance,
+    kernel_interval,
+    mean_interval,
+    prdc,
+)
+from pieria.evaluation.extractors import Extractor, seen, seen_once, shipped
+from pieria.evaluation.features import as_values
+from pieria.evaluation.scorecard import Figure, likelihood_name, plain
 from pieria.forms import Grid
 from pieria.models.contract import Model, Scores
 
@@ -90,19 +100,43 @@ def figures(model: Model, held: Examples, baseline: Model | None, split: str) ->
 
 
 class GridComparison(Comparison):
-    """Likeness in the feature network's space; novelty by the distance of pixels, at 16 × 16 where pictures are larger."""
+    """Likeness in the shipped network's features; novelty by the distance of pixels, at 16 × 16 where pictures are larger.
+
+    ``judge`` is the network in whose features figures of sets of pictures are taken. Likeness and the two-sample classifier
+    stay in the shipped one's, so that they mean the same on every scorecard.
+    """
 
     likeness_unit = "energy"
+
+    def __init__(
+        self,
+        training: Examples,
+        held: Tensor,
+        made: Tensor,
+        seen: Tensor,
+        seed: int,
+        judge: Extractor | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(training, held, made, seen, seed)
+        self.judge, self.device = judge or shipped(), device
 
     @property
     def likeness_note(self) -> str:
         """What was compared."""
-        return f"energy coefficient of features ({network()[1]}); 0 the same, 1 nothing in common"
+        return f"energy coefficient of features ({shipped().name}); 0 the same, 1 nothing in common"
 
     @cached_property
     def _features(self) -> dict[str, np.ndarray]:
+        return self._seen_by(shipped())
+
+    def _seen_by(self, extractor: Extractor) -> dict[str, np.ndarray]:
         assert isinstance(self.form, Grid)
-        return {name: picture_features(getattr(self, name), self.form) for name in ("held", "made", "seen")}
+        return {
+            "held": seen_once(extractor, self.held, self.form, self.device, "held-out"),
+            "made": seen(extractor, self.made, self.form, self.device, "made"),
+            "seen": seen_once(extractor, self.seen, self.form, self.device, "training"),
+        }
 
     @cached_property
     def _scaled(self) -> dict[str, np.ndarray]:
@@ -111,7 +145,7 @@ class GridComparison(Comparison):
         return {name: points / scale for name, points in self._features.items()}
 
     def features(self, which: str) -> np.ndarray:
-        """The network's features of each picture."""
+        """The shipped network's features of each picture."""
         return self._features[which]
 
     def distance(self, first: str, second: str) -> tuple[EnergyDistance, int, int]:
@@ -135,66 +169,123 @@ class GridComparison(Comparison):
         return Nearness(made[:, 0], held[:, 0], near, usual, 0.1, note)
 
     def figures(self, split: str) -> list[Figure]:
-        """C-FID, KID, precision, recall, density and coverage, each beside what real pictures show."""
-        real, made, seen = (self._features[name] for name in ("held", "made", "seen"))
-        where = f"(features {network()[1]})"
-        generator = np.random.default_rng([self.seed, 13])
+        """Fréchet and kernel distance, precision, recall, density and coverage, each beside what real pictures show.
 
-        def spread_of(statistic: Callable[[np.ndarray, np.ndarray], float]) -> float:
-            drawn = [
-                statistic(
-                    real[generator.integers(0, len(real), len(real))], made[generator.integers(0, len(made), len(made))]
-                )
-                for _ in range(12)
-            ]
-            return 1.96 * float(np.std(drawn))
+        In Inception's features the Inception score too.
+        """
+        judge = self.judge
+        points = self._features if judge is shipped() else self._seen_by(judge)
+        real, made, seen_ = points["held"], points["made"], points["seen"]
 
-        found = []
-        few = "" if len(made) >= 10 * made.shape[1] else f"; {len(made)} pictures are few for {made.shape[1]} features"
-        for name, statistic, note in (
-            ("C-FID", frechet, f"Fréchet distance; lower with more pictures, so read it against real data{few}"),
-            ("KID", kernel_distance, "unbiased, so that it can be a little below zero"),
-        ):
-            value, half = statistic(real, made), spread_of(statistic)
-            found.append(
-                Figure(
-                    f"{name} {where}",
-                    value,
-                    "",
-                    "measure",
-                    "lower",
-                    split,
-                    len(made),
-                    self.seed,
-                    floor=statistic(real, seen),
-                    low=value - half,
-                    high=value + half,
-                    note=note,
-                )
+        def figure(
+            name: str,
+            value: float,
+            floor: float,
+            better: Literal["lower", "higher"],
+            note: str,
+            unit: str = "",
+            half: float | None = None,
+        ) -> Figure:
+            low, high = (None, None) if half is None else (value - half, value + half)
+            return Figure(
+                f"{name} (features {judge.name})",
+                value,
+                unit,
+                "measure",
+                better,
+                split,
+                len(made),
+                self.seed,
+                floor=floor,
+                low=low,
+                high=high,
+                note=note,
             )
-        shares, floors = prdc(real, made), prdc(real, seen)
-        meanings = {
-            "precision": "share of samples inside a real picture's neighbourhood",
-            "recall": "share of real pictures inside a sample's neighbourhood",
-            "density": "how many real neighbourhoods a sample lies in, over 5",
-            "coverage": "share of real neighbourhoods with a sample inside",
-        }
-        for name, value in shares.items():
+
+        few = min(len(real), len(made))
+        warned = (
+            f"; {few:,} pictures are few for {judge.width:,} features, so most of it may be chance: --samples asks for more"
+            if few < 10 * judge.width
+            else ""
+        )
+        value, half = frechet(real, made), self._frechet_half(real, made)
+        against = f"of {len(made):,} samples to {len(real):,} held-out pictures"
+        found = [
+            figure(
+                judge.distance,
+                value,
+                frechet(real, seen_),
+                "lower",
+                f"Fréchet distance {against}; it shrinks with more pictures, so compare it only at the same number, and "
+                f"with what real data show{warned}",
+                half=half,
+            )
+        ]
+        value, half = kernel_interval(real, made)
+        found.append(
+            figure(
+                "KID",
+                value,
+                kernel_distance(real, seen_),
+                "lower",
+                "kernel distance: the same question, but its mean does not depend on how many pictures there are; about 0 "
+                "for real ones, and it can be a little below",
+                half=half,
+            )
+        )
+        if judge.classes is not None:
+            logits = {name: points[name] @ judge.classes.T for name in ("made", "seen")}
+            value, spread_of_parts = inception_score(logits["made"])
             found.append(
-                Figure(
-                    f"{name} {where}",
+                figure(
+                    "Inception score",
                     value,
-                    "share" if name != "density" else "",
-                    "measure",
+                    inception_score(logits["seen"])[0],
                     "higher",
-                    split,
-                    len(made),
-                    self.seed,
-                    floor=floors[name],
-                    note=meanings[name] + "; neighbourhoods reach to the 5th neighbour",
+                    f"how clearly samples fall into the network's {inception.CLASSES:,} classes, and into how many; mean of "
+                    "10 parts; real data are not looked at, so it says nothing where these have other classes",
+                    half=1.96 * spread_of_parts / 10**0.5,
                 )
             )
+        shares, floors = prdc(real, made), prdc(real, seen_)
+        meanings = {
+            "precision": "quality: share of samples that lie as near to a real picture as its 5th neighbour does",
+            "recall": "variety: share of real pictures that lie as near to a sample as its 5th neighbour does",
+            "density": "quality, without a limit: near how many real pictures a sample lies, over 5",
+            "coverage": "variety: share of real pictures with a sample as near as their 5th neighbour",
+        }
+        for name, share in shares.items():
+            unit = "share" if name != "density" else ""
+            found.append(figure(name, share, floors[name], "higher", meanings[name], unit=unit))
         return found
+
+    def _frechet_half(self, real: np.ndarray, made: np.ndarray) -> float:
+        """Half the width of the 95 % interval, by drawing both sets again (bootstrap)."""
+        generator = np.random.default_rng([self.seed, 13])
+        drawn = [
+            frechet(real[generator.integers(0, len(real), len(real))], made[generator.integers(0, len(made), len(made))])
+            for _ in range(12)
+        ]
+        return 1.96 * float(np.std(drawn))
+
+
+def in_words(found: list[Figure]) -> list[str]:
+    """What the figures of a set of pictures say, in one sentence a question."""
+    by_name = {figure.name.partition(" (features ")[0]: figure for figure in found}
+    distance = by_name.get("FID") or by_name["C-FID"]
+    quality, variety = by_name["precision"], by_name["coverage"]
+    assert distance.value is not None
+    assert distance.floor is not None
+    name = distance.name.partition(" (")[0]
+    if distance.low is not None and distance.low <= distance.floor:
+        said = f"its {name} is that of real pictures ({plain(distance.value)}; real {plain(distance.floor)})"
+    else:
+        said = f"its {name} is {plain(distance.value)}, and that of as many real pictures {plain(distance.floor)}"
+    return [
+        f"Pictures: {said}. Quality: {quality.value:.0%} of the samples look like some held-out picture (of real ones: "
+        f"{quality.floor:.0%}). Variety: {variety.value:.0%} of the held-out pictures have a sample that looks like them "
+        f"(among as many real ones: {variety.floor:.0%})."
+    ]
 
 
 def _small(x: Tensor, form: Grid, batch: int = 5_000) -> Tensor:

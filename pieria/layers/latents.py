@@ -19,13 +19,26 @@ def gaussian(raw: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (0.5 * log_variance.clamp(NARROWEST, WIDEST)).exp()
 
 
-def standard(mean: Tensor, deviation: Tensor, away: Tensor) -> tuple[Tensor, Tensor]:
+def standard(mean: Tensor, deviation: Tensor, away: Tensor, path: bool = False) -> tuple[Tensor, Tensor]:
     """Codes ``[batch, draw, size]`` by standard draws ``away``, and ``log p(z) - log q(z | x)`` ``[batch, draw]``.
 
-    ``q`` has this ``mean`` and ``deviation`` ``[batch, size]``, the prior is a standard Gaussian.
+    ``q`` has this ``mean`` and ``deviation`` ``[batch, size]``, the prior is a standard Gaussian. ``path`` as in `guessed`.
     """
     z = mean[:, None] + deviation[:, None] * away
+    if path:
+        return z, -0.5 * (z.square() + math.log(2 * math.pi)).sum(dim=2) - guessed(z, mean, deviation, away, path)
     return z, 0.5 * (away.square() - z.square()).sum(dim=2) + deviation.log().sum(dim=1, keepdim=True)
+
+
+def guessed(z: Tensor, mean: Tensor, deviation: Tensor, away: Tensor, path: bool) -> Tensor:
+    """``log q(z | x)`` of codes ``[batch, draw, size]`` that standard draws ``away`` lead to: ``[batch, draw]``.
+
+    With ``path`` its slope is taken through ``z`` alone, as if ``mean`` and ``deviation`` were given (Roeder et al. 2017).
+    """
+    if path:
+        mean, deviation = mean.detach(), deviation.detach()
+        away = (z - mean[:, None]) / deviation[:, None]
+    return -0.5 * (away.square() + math.log(2 * math.pi)).sum(dim=2) - deviation.log().sum(dim=1, keepdim=True)
 
 
 class Vamp(nn.Module):
@@ -51,12 +64,11 @@ class Vamp(nn.Module):
         self.items.copy_(there[places])
 
     def infer(
-        self, mean: Tensor, deviation: Tensor, away: Tensor, means: Tensor, deviations: Tensor
+        self, mean: Tensor, deviation: Tensor, away: Tensor, means: Tensor, deviations: Tensor, path: bool = False
     ) -> tuple[Tensor, Tensor]:
         """As `standard`, but for the prior, which is that of the guesses ``means`` and ``deviations`` ``[K, size]``."""
         z = mean[:, None] + deviation[:, None] * away
-        guessed = -0.5 * (away.square() + math.log(2 * math.pi)).sum(dim=2) - deviation.log().sum(dim=1, keepdim=True)
-        return z, self.log_prob(z, means, deviations) - guessed
+        return z, self.log_prob(z, means, deviations) - guessed(z, mean, deviation, away, path)
 
     @staticmethod
     def log_prob(z: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:

@@ -14,7 +14,9 @@ from pieria.evaluation.distances import (
     EnergyDistance,
     ProfileDistance,
     frechet,
+    inception_score,
     kernel_distance,
+    kernel_interval,
     mean_interval,
     prdc,
     share_interval,
@@ -47,6 +49,70 @@ def test_frechet_and_kernel_distance_equal_torchmetrics():
     assert frechet(a, b) == pytest.approx(float(theirs), rel=1e-6)
     same = clouds(m=300)[1]  # theirs wants as many of each
     assert kernel_distance(a, same) == pytest.approx(float(poly_mmd(ta, torch.from_numpy(same))), rel=1e-6)
+
+
+def test_frechet_with_fewer_points_than_dimensions_is_exact():
+    # two sets of two points on lines: covariances of rank one, whose root has the trace of the length of their overlap
+    rng = np.random.default_rng(0)
+    u, v, gap = (rng.normal(size=600) for _ in range(3))
+    a, b = np.stack([u, -u]), np.stack([v, -v]) + gap
+    expected = gap @ gap + 2 * u @ u + 2 * v @ v - 4 * abs(u @ v)
+    assert frechet(a, b) == pytest.approx(expected, rel=1e-12)
+    # of a set to itself nothing is left, not even rounding's roots
+    few = rng.normal(size=(40, 600))
+    assert abs(frechet(few, few)) < 1e-9 * 600
+    # turned points: the same covariance up to a turn, and a distance that does not depend on the axes
+    turn = np.linalg.qr(rng.normal(size=(600, 600)))[0]
+    assert frechet(few @ turn, few[:30] @ turn) == pytest.approx(frechet(few, few[:30]), rel=1e-10)
+
+
+def test_inception_score_equals_torchmetrics():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torchmetrics.image.inception import InceptionScore
+
+        logits = torch.randn(400, 20, generator=torch.Generator().manual_seed(0)) * 2
+        theirs = InceptionScore(feature=torch.nn.Identity(), splits=1)
+        theirs.update(logits)
+        assert inception_score(logits.double().numpy(), parts=1)[0] == pytest.approx(float(theirs.compute()[0]), rel=1e-5)
+        theirs = InceptionScore(feature=torch.nn.Identity(), splits=10)
+        theirs.update(logits)
+        torch.manual_seed(7)
+        mean, spread = theirs.compute()
+        torch.manual_seed(7)
+        order = torch.randperm(400)  # theirs is of parts drawn by chance
+    ours = inception_score(logits[order].double().numpy())
+    assert ours[0] == pytest.approx(float(mean), rel=1e-5)
+    assert ours[1] * (10 / 9) ** 0.5 == pytest.approx(float(spread), rel=1e-4)
+    # pictures of ten classes, each sure and as many of each
+    sure = np.repeat(np.eye(10), 10, axis=0)[np.random.default_rng(0).permutation(100)] * 1e3
+    assert inception_score(sure, parts=1)[0] == pytest.approx(10)
+    assert inception_score(np.zeros((50, 10)))[0] == pytest.approx(1)
+
+
+def test_kernel_distance_on_subsets_has_the_mean_of_all_pairs_and_an_honest_interval():
+    rng = np.random.default_rng(0)
+    values, halves = zip(*[kernel_interval(rng.normal(size=(80, 4)), rng.normal(size=(90, 4)) + 0.4) for _ in range(150)])
+    truth = kernel_distance(rng.normal(size=(6_000, 4)), rng.normal(size=(6_000, 4)) + 0.4)
+    assert abs(np.mean(values) - truth) < 3 * np.std(values) / 150**0.5 + 0.02 * truth
+    assert 0.85 < np.mean(np.abs(np.asarray(values) - truth) < halves) <= 1
+    # the same in pieces as at once
+    a, b = clouds(n=2_100, m=1_500)
+    whole = ((a @ b.T / 12 + 1) ** 3).mean()
+    parts = ((a @ a.T / 12 + 1) ** 3).sum() - ((np.square(a).sum(1) / 12 + 1) ** 3).sum()
+    others = ((b @ b.T / 12 + 1) ** 3).sum() - ((np.square(b).sum(1) / 12 + 1) ** 3).sum()
+    expected = parts / (2_100 * 2_099) + others / (1_500 * 1_499) - 2 * whole
+    assert kernel_distance(a, b) == pytest.approx(expected, rel=1e-9)
+
+
+def test_neighbours_of_pictures_that_repeat_do_not_hang_on_rounding():
+    # real pictures of three kinds, many of each, and samples of the first two: distances of 0 and equal ones everywhere
+    kinds = np.random.default_rng(0).normal(size=(3, 2048)) * 1e3
+    real, made = kinds[np.arange(60) % 3], kinds[np.arange(40) % 2]
+    assert prdc(real, made) == {"precision": 0.0, "recall": 0.0, "density": 0.0, "coverage": 0.0}  # no ball has an inside
+    # in pieces as at once, and moved far from the origin
+    a, b = clouds(n=2_300, m=1_200)
+    assert prdc(a + 1e3, b + 1e3) == prdc(a, b)
 
 
 def test_precision_recall_density_coverage_equal_prdc():

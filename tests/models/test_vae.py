@@ -216,3 +216,58 @@ def test_nonsense_is_refused():
 def test_every_preset_is_built(preset):
     model = VAE(VAESettings.of(VAE.presets[preset]), Grid(1, 8, 8, levels=2))
     assert model.sample(2, VAE.Sampling.of({}), ItemNoise(0, 2)).shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("settings", [{}, {"draws": 4}, {"draws": 4, "prior": "vamp", "made_up": 3}])
+def test_the_slope_through_the_codes_alone_is_the_same_on_average_and_quieter(settings):
+    whole = play(tiny(BINARY, latent=1, **settings), correlated(), 100, rate=1e-2)
+    path = tiny(BINARY, latent=1, gradient="path", **settings)
+    path.load_state_dict(whole.state_dict())
+    x = torch.tensor([1, 1]).expand(400, 1, 1, 2)  # one item many times: its slope, averaged over noise
+    slopes = {}
+    for model in (whole, path):
+        means = []
+        for step in range(60):
+            model.zero_grad()
+            found = model.loss(Batch(x), StepNoise(0, step, "bound", len(x)))
+            found.loss.backward()
+            means.append(torch.cat([p.grad.flatten() for p in model.posterior.parameters()]))
+        slopes[model.settings.gradient] = torch.stack(means)
+        value = float(found.loss.detach())
+    assert value == pytest.approx(float(whole.loss(Batch(x), StepNoise(0, 59, "bound", len(x))).loss.detach()), abs=0.03)
+    mean, error = {}, {}
+    for name, all_ in slopes.items():
+        mean[name], error[name] = all_.mean(dim=0), all_.std(dim=0) / 60**0.5
+    gap = (mean["whole"] - mean["path"]).abs()
+    assert (gap < 4 * (error["whole"].square() + error["path"].square()).sqrt() + 1e-5).all()
+    assert float(error["path"].norm()) < 0.9 * float(error["whole"].norm()) or not settings
+    decoder = [
+        torch.cat([p.grad.flatten() for p in model.write.parameters()]) for model in (whole, path)
+    ]  # what is not the encoder's learns as ever, from the same noise
+    whole.zero_grad()
+    whole.loss(Batch(x), StepNoise(0, 59, "bound", len(x))).loss.backward()
+    decoder[0] = torch.cat([p.grad.flatten() for p in whole.write.parameters()])
+    assert torch.allclose(decoder[0], decoder[1], atol=1e-6)
+
+
+def test_a_path_slope_is_of_the_usual_bound():
+    for settings in ({"top": 2}, {"beta": 2.0}, {"kl_warmup": 5}):
+        with pytest.raises(UsageError, match="gradient=path"):
+            tiny(BINARY, gradient="path", **settings)
+
+
+def test_orthogonal_steps_are_for_the_matrices_of_the_networks(tmp_path):
+    model = tiny(BINARY, prior="vamp", made_up=3, optimiser="orthogonal")
+    first, *others = model.groups()["model"]
+    assert all(p.dim() == 2 for p in first["params"])
+    assert first["orthogonal"]
+    assert all(model.vamp.items is not p for p in first["params"])
+    listed = [p for group in (first, *others) for p in group["params"]]
+    assert {id(p) for p in listed} == {id(p) for p in model.parameters()}
+    assert len(listed) == len(list(model.parameters()))
+    plain = tiny(BINARY, latent=1)
+    assert [list(group) for group in plain.groups()["model"]] == [["params"]]  # as it always was: runs can be resumed
+    assert (
+        float(play(tiny(BINARY, latent=1, optimiser="orthogonal"), correlated(), 60).log_prob(Batch(correlated(50))).mean())
+        > -1.1
+    )
