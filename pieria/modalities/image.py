@@ -8,6 +8,7 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -20,7 +21,7 @@ from pydantic import field_validator
 from pieria.data.storage import write_atomically
 from pieria.errors import DataError, FormError, UsageError
 from pieria.forms import Grid, Label, from_json
-from pieria.modalities import arrays, idx
+from pieria.modalities import arrays, domains, idx
 from pieria.modalities.contract import Collection, Modality, Sniff
 from pieria.modalities.folders import read_files, read_folder, sniff, tell
 from pieria.modalities.pictures import (
@@ -72,6 +73,11 @@ class ImageSettings(AnySettings):
     )
     background: int = Field(255, ge=0, le=255, description="the grey behind transparent pixels and in padding")
     flip: bool = Field(False, description="in training, mirror half of the pictures left to right")
+    partners: Literal["no", "auto", "names", "order"] = Field(
+        "no",
+        description="with --to, which picture of A belongs to which of B: no (they are not paired), names (of files, or an array "
+        "of names), order, auto (names where both have any, else order)",
+    )
     broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with a picture that cannot be decoded")
 
     @field_validator("size", mode="before")
@@ -160,6 +166,21 @@ class Image(Modality):
         collection.findings[:0] = tell([look] * len(pictures), self.settings)
         return collection
 
+    def read_two(self, path: Path, to: Path) -> Collection:
+        """The pictures at ``to``, each with its partner at ``path`` as its prompt; `DataError` where one has none."""
+        given, made = self.read(path), self.read(to)
+        self.agree(given, made, path, to)
+        return domains.paired(given, made, self.settings.partners, path, to)
+
+    def agree(self, given: Collection, made: Collection, path: str | Path, to: str | Path) -> None:
+        """`DataError` that names the cure, unless both collections are of one size, kind and number of levels."""
+        forms = []
+        for collection in (given, made):
+            reader = type(self)(self.settings)
+            reader.learn(collection)
+            forms.append(reader.form)
+        domains.same_form(*forms, path, to)
+
     # ── artifacts to tensors ────────────────────────────────────────────────────────────────────────────────────────
 
     def learn(self, collection: Collection, form: str | None = None) -> None:
@@ -195,6 +216,19 @@ class Image(Modality):
             raise FormError("the image modality has not seen any pictures", "learn() or restore() first")
         return self._form
 
+    @property
+    def prompt_form(self) -> Grid:
+        """The form of the pictures that others are made of: that of all."""
+        return self.form
+
+    def encode_whole(self, image: Pillow.Image) -> "Tensor":
+        """One picture as long ``[1, channel, height, width]`` at its own size, whatever the size learned from."""
+        import torch
+
+        kind = np.uint8 if (self.form.levels or 256) <= 256 else np.uint16
+        grid = self._ranged(self._kind(image, 0), kind).transpose(2, 0, 1)[None]
+        return torch.from_numpy(self._levels(np.ascontiguousarray(grid)).astype(np.int64))
+
     def encode(self, artifacts: Sequence[Pillow.Image]) -> "Tensor":
         """PIL images as long ``[picture, channel, height, width]``.
 
@@ -206,23 +240,36 @@ class Image(Modality):
         return torch.from_numpy(self._levels(self._intensities(artifacts))).long()
 
     def examples(self, collection: Collection, *, training: bool = False) -> "Examples":
-        """The pictures with their classes; in training redrawn (``binarize=dynamic``) and mirrored (``flip``)."""
+        """The pictures with their classes; in training redrawn (``binarize=dynamic``) and mirrored (``flip``).
+
+        Where they are to be made of others, with these instead: each with its partner, or with any.
+        """
         import torch
 
-        from pieria.data.examples import ItemExamples
+        from pieria.data.examples import ItemExamples, UnpairedExamples
 
+        if collection.sources is not None:
+            alone = self.examples(replace(collection, sources=None), training=training)
+            return UnpairedExamples(alone, self.examples(collection.sources, training=training))
         intensities = self._intensities(collection.artifacts)
         levels = self._levels(intensities)
         dynamic = self.settings.binarize == "dynamic"
         change = training and (dynamic or self.settings.flip)
         top = 255 if intensities.dtype == np.uint8 else 65535
         source = torch.from_numpy(intensities if top == 255 else intensities.astype(np.int32)) if dynamic else None
-        labels = self._labels(collection)
+        condition: Grid | Label | None = None
+        conditions = self._labels(collection)
+        if conditions is not None:
+            condition = Label(self.classes)
+        if collection.prompts is not None:
+            if dynamic:
+                raise UsageError("binarize=dynamic with pairs of pictures", "bits that stay", "Set binarize=threshold")
+            condition, conditions = self.form, _held(self._levels(self._intensities(collection.prompts)))
         return ItemExamples(
             self.form,
-            torch.from_numpy(levels) if levels.dtype == np.uint8 else torch.from_numpy(levels.astype(np.int64)),
-            condition=None if labels is None else Label(self.classes),
-            conditions=labels,
+            _held(levels),
+            condition=condition,
+            conditions=conditions,
             augment=partial(_augment, top=top if dynamic else None, flip=self.settings.flip) if change else None,
             source=source if change else None,
         )
@@ -260,17 +307,9 @@ class Image(Modality):
 
     def _fitted(self, image: Pillow.Image, place: int, kind: Any) -> np.ndarray:
         """One picture as ``[height, width, channel]`` of the form's size."""
-        channels, height, width = self.form.shape
+        _, height, width = self.form.shape
         settings = self.settings
-        if not isinstance(image, Pillow.Image):
-            raise FormError(f"item {place} is a {type(image).__name__}", "a PIL image", "Open it with PIL.Image.open")
-        if settings.channels == "auto" and natural(image) != channels:
-            raise FormError(
-                f"picture {place} has {natural(image)} channels",
-                f"{channels} as learned",
-                "Convert it, or fit with channels=…",
-            )
-        array = as_channels(image, channels, settings.background)
+        array = self._kind(image, place)
         if array.shape[:2] != (height, width):
             if not settings.size:
                 raise FormError(
@@ -279,6 +318,24 @@ class Image(Modality):
                     f"Resize it, or fit with size={height},{width}",
                 )
             array = _resized(array, height, width, settings.fit, settings.background)
+        return self._ranged(array, kind)
+
+    def _kind(self, image: Pillow.Image, place: int) -> np.ndarray:
+        """One picture as ``[height, width, channel]`` of its own size, with the form's channels."""
+        channels, settings = self.form.channels, self.settings
+        if not isinstance(image, Pillow.Image):
+            raise FormError(f"item {place} is a {type(image).__name__}", "a PIL image", "Open it with PIL.Image.open")
+        if settings.channels == "auto" and natural(image) != channels:
+            raise FormError(
+                f"picture {place} has {natural(image)} channels",
+                f"{channels} as learned",
+                "Convert it, or fit with channels=…",
+            )
+        return as_channels(image, channels, settings.background)
+
+    @staticmethod
+    def _ranged(array: np.ndarray, kind: Any) -> np.ndarray:
+        """Intensities in the full range of ``kind``, uint8 or uint16."""
         if kind == np.uint16 and array.dtype == np.uint8:
             return array.astype(np.uint16) * 257
         return to_levels(array, 65536 if kind == np.uint16 else 256) if array.dtype == kind else halved(array)
@@ -380,6 +437,13 @@ def _resized(array: np.ndarray, height: int, width: int, fit: str, background: i
     if deep:
         values = np.clip(np.round(values), 0, 65535).astype(np.uint16)
     return values[:, :, None] if values.ndim == 2 else values
+
+
+def _held(levels: np.ndarray) -> "Tensor":
+    """Levels as examples keep them: in bytes where they fit."""
+    import torch
+
+    return torch.from_numpy(levels if levels.dtype == np.uint8 else levels.astype(np.int64))
 
 
 def _augment(x: "Tensor", noise: "Noise", *, top: int | None, flip: bool) -> "Tensor":
