@@ -126,7 +126,9 @@ def _partners(family: type[Model], model: str, said: Mapping[str, Any]) -> dict[
     """How two sets of pictures are to be read for a family; `UsageError` for one that does not turn pictures into others."""
     if Grid not in family.conditions:
         raise UsageError(
-            f"--to with pictures, for {model}", "a family that turns pictures into others", "Take cyclegan or pix2pix, or one set"
+            f"--to with pictures, for {model}",
+            "a family that turns pictures into others",
+            "Take cyclegan or pix2pix, or one set",
         )
     wanted = said.get("partners")
     if wanted is not None and (wanted == "no") != (family.pairing == "unpaired"):

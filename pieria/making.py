@@ -31,7 +31,9 @@ class Makes(Texts):
 
     if TYPE_CHECKING:
 
-        def dataset(self) -> "Dataset": ...
+        def dataset(self) -> "Dataset":
+            """The data that it was fitted to."""
+            ...
 
     def sample(
         self,
@@ -241,7 +243,7 @@ class Makes(Texts):
             shots: of texts: examples, pairs of a text and what it becomes (or a file of them), for a model that reads prompt
                 and completion as one text, such as a ``gpt``: they stand before each text (see `pieria.shots`).
             told: hears, in sentences, how many of them stood there.
-            options: of the family's drawing; of texts, without ``temperature`` the most probable symbol is taken at each step.
+            options: of the family's drawing; without ``temperature`` the most probable symbol is taken at each step.
 
         Raises `UsageError` for a model that turns nothing into anything else, `FormError` for a text longer than it learned
         from or a picture of other channels, `DataError` for what is no picture.
@@ -343,7 +345,6 @@ class Makes(Texts):
         if len(names) != n:
             raise UsageError(f"{len(names)} labels for {n} samples", "one label, or one a sample")
         return torch.tensor([_class(name, form) for name in names], device=device_of(self.model))
-
 
     def _held_out_sources(self, n: int, seed: int) -> Tensor:
         """Held-out pictures of A for the items of a sample to be made of: which one depends on the seed and the item."""

@@ -23,9 +23,7 @@ def translate(
             help="A file with one text a line (.jsonl too), or - for stdin; or pictures: files, folders, zips.",
         ),
     ],
-    to: Annotated[
-        str, typer.Option("--to", help="Pictures: b, the kind that the run was fitted --to, or back to a.")
-    ] = "b",
+    to: Annotated[str, typer.Option("--to", help="Pictures: b, the kind that the run was fitted --to, or back to a.")] = "b",
     resize: Annotated[
         bool, typer.Option("--resize", help="Pictures: bring each to the size learned from first; else they keep their own.")
     ] = False,
@@ -129,9 +127,7 @@ def _texts(
         )
         write_atomically(out, "\n".join(lines) + "\n")
     if json:
-        print_json(
-            {"run": str(run.path), "seed": how["seed"], "items": records, "files": [] if out is None else [str(out)]}
-        )
+        print_json({"run": str(run.path), "seed": how["seed"], "items": records, "files": [] if out is None else [str(out)]})
     elif out is not None:
         print(out)
     else:

@@ -1,8 +1,8 @@
 """The encoded items of one split, as a model is given them.
 
-`ItemExamples` hold items of their own (pictures, rows, names); `UnpairedExamples` hold two kinds of them, that do not belong to
-each other; `StreamExamples` cut windows from one long stream of symbols, which may be memory-mapped. All answer the same two
-questions: the batch at these places, and everything once.
+`ItemExamples` hold items of their own (pictures, rows, names); `UnpairedExamples` hold two kinds of them, none of which
+belongs to any of the other kind; `StreamExamples` cut windows from one long stream of symbols, which may be memory-mapped.
+All answer the same two questions: the batch at these places, and everything once.
 """
 
 import mmap

@@ -11,7 +11,7 @@ from torch import Tensor
 from pieria.data.batch import mask_after_end
 from pieria.data.examples import Examples, StreamExamples
 from pieria.errors import DataError, FormError, UsageError, unknown
-from pieria.evaluation import curves, grids, pairs, rows, targets, tokens
+from pieria.evaluation import curves, grids, pairs, rows, targets, tokens, translations
 from pieria.evaluation.baselines import Baseline, cheap
 from pieria.evaluation.classifier import two_sample
 from pieria.evaluation.comparison import Comparison, Drawn, as_learned, draw, held_out, random_items
@@ -20,7 +20,7 @@ from pieria.evaluation.replies import replies_of
 from pieria.evaluation.scorecard import LIKELIHOODS, Figure, Scorecard, plain
 from pieria.evaluation.similarity import in_words, likeness, novelty
 from pieria.forms import Curve, Form, Grid, Row, Tokens
-from pieria.models.contract import Discriminates, Learns, Model, Predicts, Scores, Trains, learned_numbers
+from pieria.models.contract import Discriminates, Learns, Model, Predicts, Scores, Trains, Translates, learned_numbers
 
 if TYPE_CHECKING:
     from pieria.modalities.opening import Dataset
@@ -85,10 +85,13 @@ def evaluate(
     own, details = _own_figures(model, dataset, training, held, comparison, baseline, split, seed)
     answered, said = pairs.figures(model, dataset, held, split)
     card.words += said
+    if isinstance(model, Translates):
+        baseline = Baseline(translations.BASELINE, None)
+        own = translations.figures(model, held, own, split, seed)
     card.figures += [*own, *answered, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, seed)]
     _leave_out_bare(card, baseline)
     card.words += _against_baseline(card, baseline)
-    if model.condition is not None and baseline.name:
+    if model.condition is not None and baseline.name and not isinstance(model, Translates):
         card.words.append(f"The model is told each item's {model.condition.kind}; {baseline.name} is not.")
     card.about = {
         "data": dataset.name,

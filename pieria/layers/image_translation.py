@@ -1,8 +1,8 @@
 """Networks that turn a picture into a picture, and one that says of each patch whether it is real.
 
-`ResNetGenerator` is that of Johnson et al. 2016 (arXiv 1603.08155) as Zhu et al. 2017 (1703.10593) use it: a few convolutions
-of stride 2, residual blocks where the picture is small, and up again. `UNetGenerator` is that of Isola et al. 2017
-(1611.07004): halved until it is small, doubled again, each size beside what was seen there on the way down. Both are
+`ResNetGenerator` is that of Johnson et al. 2016 (arXiv 1603.08155) as Zhu et al. 2017 (1703.10593) use it: a few
+convolutions of stride 2, residual blocks where the picture is small, and up again. `UNetGenerator` is that of Isola et al.
+2017 (1611.07004): halved until it is small, doubled again, each size beside what was seen there on the way down. Both are
 convolutions throughout, so that a picture of any size is padded, turned and cropped back. `PatchDiscriminator` is Isola's
 PatchGAN. Instances are normalised each by itself (Ulyanov et al. 2016, 1607.08022), so that no item depends on the others.
 
@@ -11,6 +11,7 @@ checkerboard (Odena et al. 2016, distill.pub/2016/deconv-checkerboard).
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,12 @@ def reflected(x: Tensor, left: int, right: int, above: int, below: int) -> Tenso
         return F.pad(x, (left, right, above, below), mode="replicate")
     if x.device.type == "cpu":
         return F.pad(x, (left, right, above, below), mode="reflect")
-    # plain slices, whose gradient is the same in every run, which that of torch's own reflection on a GPU is not
+    return mirrored(x, left, right, above, below)
+
+
+def mirrored(x: Tensor, left: int, right: int, above: int, below: int) -> Tensor:
+    """`reflected` of slices, whose gradient is the same in every run, which that of torch's reflection on a GPU is not."""
+    height, width = x.shape[-2:]
     x = torch.cat([x[..., 1 : left + 1].flip(-1), x, x[..., width - 1 - right : width - 1].flip(-1)], dim=-1)
     return torch.cat([x[..., 1 : above + 1, :].flip(-2), x, x[..., height - 1 - below : height - 1, :].flip(-2)], dim=-2)
 
@@ -96,13 +102,13 @@ class ResNetGenerator(nn.Module):
         down: list[nn.Module] = [
             ReflectionConv(inputs, channels, kernel, bias=False), nn.InstanceNorm2d(channels, affine=True), nn.ReLU()
         ]  # fmt: skip
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in pairwise(widths):
             strided = nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
             down += [strided, nn.InstanceNorm2d(after, affine=True), nn.ReLU()]
         self.down = nn.Sequential(*down)
         self.blocks = nn.Sequential(*(Residual(widths[-1]) for _ in range(blocks)))
         up: list[nn.Module] = []
-        for before, after in zip(widths[:0:-1], widths[-2::-1], strict=True):
+        for before, after in pairwise(reversed(widths)):
             up += [Up(before, after), nn.InstanceNorm2d(after, affine=True), nn.ReLU()]
         self.up = nn.Sequential(*up, ReflectionConv(channels, outputs, kernel))
         first_weights(self)

@@ -33,7 +33,9 @@ def _said(form: Grid) -> str:
     return f"{form.height}×{form.width}, {form.channels} channel{'s' if form.channels > 1 else ''}, {form.levels} levels"
 
 
-def unpaired(first: Mapping[str, Collection], second: Mapping[str, Collection], names: Sequence[str]) -> dict[str, Collection]:
+def unpaired(
+    first: Mapping[str, Collection], second: Mapping[str, Collection], names: Sequence[str]
+) -> dict[str, Collection]:
     """The parts of B, each with the same part of A as what it is to be made of; ``names`` are those of A and B.
 
     Raises `DataError` for a set of which nothing can be held back.
@@ -77,7 +79,7 @@ def paired(given: Collection, made: Collection, how: str, path: Path, to: Path) 
                     f"{len(lone):,} of the {len(here):,} pictures of {mine} have no partner of the same name in {other}, "
                     f"such as {lone[0]}",
                     "the same names in both",
-                    "Rename them, pair them with --set partners=order, or learn from unpaired pictures with --model cyclegan",
+                    "Rename them, say --set partners=order, or learn without pairs: --model cyclegan",
                 )
         order = [place[key] for key in second]
     told = f"{len(made):,} pairs of pictures, by their {'order' if keys is None else 'names'}"

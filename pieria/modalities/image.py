@@ -75,8 +75,8 @@ class ImageSettings(AnySettings):
     flip: bool = Field(False, description="in training, mirror half of the pictures left to right")
     partners: Literal["no", "auto", "names", "order"] = Field(
         "no",
-        description="with --to, which picture of A belongs to which of B: no (they are not paired), names (of files, or an array "
-        "of names), order, auto (names where both have any, else order)",
+        description="with --to, which picture of A belongs to which of B: no (they are not paired), names (of files, or an "
+        "array of names), order, auto (names where both have any, else order)",
     )
     broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with a picture that cannot be decoded")
 

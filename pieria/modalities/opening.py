@@ -128,8 +128,8 @@ def open_data(
 ) -> Dataset:
     """Open a data set by its catalogue name or its path.
 
-    ``to`` is the other side of ``data``: two files, or two folders whose parts are files, with one item a line; or of pictures
-    what they are to become, another name or path, with partners or without as the setting ``partners`` says.
+    ``to`` is the other side of ``data``: two files, or two folders whose parts are files, with one item a line; or of
+    pictures what they are to become, another name or path, with partners or without as the setting ``partners`` says.
     ``settings`` are the modality's own. With ``modality`` (of a saved run) nothing is learned: the data are read and
     encoded as the run's were. What is not said by ``licence`` and ``consent`` is read from ``NAME.about.json`` beside a
     file, or ``about.json`` in a folder: ``{"licence": …, "consent": …, "source": …}``; so it can be stated after a fit, and
@@ -137,11 +137,11 @@ def open_data(
 
     Raises `UsageError` (unknown names with the nearest known, a path that two modalities fit equally) and `DataError`.
     """
-    if to is not None and (modality.name if modality else finding.forms_of(str(data), as_, column)[0]) == "image":
-        how: dict[str, Any] = {"as_": as_, "form": form, "settings": settings or {}, "modality": modality}
-        return _open_two(data, to, **how, licence=licence, consent=consent)
+    how: dict[str, Any] = {"as_": as_, "form": form, "settings": settings or {}, "modality": modality}
     entry = catalogue.entries().get(str(data))
     if entry is not None:
+        if to is not None and (modality.name if modality is not None else as_ or entry.modality) == "image":
+            return _open_two(data, to, **how, licence=licence, consent=consent)
         if to is not None:
             raise UsageError(f"--to {to} beside '{data}'", "the paths of two files", "Leave --to out, or name two files")
         dataset = _open_entry(entry, as_, column, form, settings or {}, modality)
@@ -160,14 +160,16 @@ def open_data(
         raise DataError(f"{path} is empty", "a file or a folder with data", "Check that it was written")
     inside = _inside(path)
     named = parting.by_name(inside)
-    other = None if to is None else Path(to).expanduser()
-    others = _other_side(named, other) if named and other is not None else {}
-    if other is not None and not other.exists():
-        raise finding.missing(other)
     if modality is not None:
         name, reason = modality.name, "as the run was fitted"
     else:
         name, reason = finding.find(named.get("train", inside), as_, column)
+    if to is not None and name == "image":
+        return _open_two(data, to, **how, licence=licence, consent=consent)
+    other = None if to is None else Path(to).expanduser()
+    others = _other_side(named, other) if named and other is not None else {}
+    if other is not None and not other.exists():
+        raise finding.missing(other)
     about = _about(path)
     # a run from before they were stated says that they were not
     licence, consent = (None if said == NOT_STATED else said for said in (licence, consent))
@@ -288,7 +290,9 @@ def _paired(
     """The parts of pairs of pictures: published ones where both sides have them, else cut as the second one is."""
     folders = [entry.fetch() if entry is not None else None for entry in entries]
     named = [
-        {part: folder / file for part, file in entry.parts.items()} if entry and folder else parting.by_name(_inside(side.path))
+        {part: folder / file for part, file in entry.parts.items()}
+        if entry and folder
+        else parting.by_name(_inside(side.path))
         for side, entry, folder in zip(alone, entries, folders, strict=True)
     ]
     places = [_inside(side.path) for side in alone]

@@ -435,7 +435,7 @@ def check_space(model: Decodes, space: str) -> None:
 
 
 def picture_given(model: Model, condition: Tensor | None, n: int) -> Tensor:
-    """The pictures that ``n`` items are to be made of, checked; a model of which `Translates` has no others to begin with."""
+    """The pictures that ``n`` items are to be made of, checked: a model that turns pictures has none to begin with."""
     if condition is None:
         raise UsageError(
             f"no picture for {type(model).__name__}, which turns pictures into others",

@@ -5,12 +5,12 @@ to make what its discriminator takes for real pictures of the other kind. That a
 whatever it was shown; so there and back again has to be where one began, F(G(a)) = a and G(F(b)) = b: the *cycle loss*. A
 picture that is already of the kind that a generator makes should stay as it is: the *identity loss*.
 
-There is no latent space and no likelihood: what it makes follows from the picture that it is shown, by networks that look at a
-neighbourhood. Colours, textures and styles change well; what has to move or to be turned does not, since the cycle is just as
-well closed by a map that moves nothing. Where pairs are to be had, take `pix2pix`, which needs fewer pictures.
+There is no latent space and no likelihood: what it makes follows from the picture that it is shown, by networks that look
+at a neighbourhood. Colours, textures and styles change well; what has to move or to be turned does not, since the cycle is
+just as well closed by a map that moves nothing. Where pairs are to be had, take `pix2pix`, which needs fewer pictures.
 
-Papers: Zhu et al. 2017 (arXiv 1703.10593); Johnson et al. 2016 (1603.08155, the generator); Isola et al. 2017 (1611.07004, the
-discriminator); Mao et al. 2017 (1611.04076, least squares); Shrivastava et al. 2017 (1612.07828, the pool of pictures).
+Papers: Zhu et al. 2017 (arXiv 1703.10593); Johnson et al. 2016 (1603.08155, the generator); Isola et al. 2017 (1611.07004,
+the discriminator); Mao et al. 2017 (1611.04076, least squares); Shrivastava et al. 2017 (1612.07828, the pool of pictures).
 """
 
 from collections import deque
@@ -28,7 +28,7 @@ from pieria.layers.image_translation import WIDE, PatchDiscriminator, ResNetGene
 from pieria.layers.picture_pool import PicturePool
 from pieria.layers.precision import Precision, products
 from pieria.losses import adversarial
-from pieria.models.contract import Losses, Model, NoOptions, Phase, Step, picture_given
+from pieria.models.contract import Losses, Model, Phase, Step, picture_given
 from pieria.noise import Noise
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
@@ -49,8 +49,8 @@ class CycleGANSettings(AnySettings):
         -1,
         ge=-1,
         le=5,
-        description="halvings of a discriminator: 3 judges patches of 70 × 70 pixels, 2 of 34 × 34, 1 of 16 × 16, 0 of 7 × 7; "
-        "-1 chooses by the size of the pictures",
+        description="halvings of a discriminator: 3 judges patches of 70 × 70 pixels, 2 of 34 × 34, 1 of 16 × 16, 0 of 7 × "
+        "7; -1 chooses by the size of the pictures",
     )
     loss: Literal["least-squares", "non-saturating", "hinge"] = Field("least-squares", description="the game that is played")
     cycle: float = Field(10.0, ge=0, description="weight of the cycle loss, the mean absolute difference there and back")
@@ -96,7 +96,9 @@ class CycleGAN(Model):
         "clip": 0.0,
         "average": 0.99,
     }
-    paper = "Zhu et al. 2017, Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks, arXiv:1703.10593"
+    paper = (
+        "Zhu et al. 2017, Unpaired Image-to-Image Translation with Cycle-Consistent Adversarial Networks, arXiv:1703.10593"
+    )
 
     settings: CycleGANSettings
 
@@ -226,7 +228,7 @@ class CycleGAN(Model):
         made = self.translate(x, "b", options, noise)
         begun, done, _ = self.to_b.steps(grids.cells(self.form, x))
         yield Step("what is seen", None, "Feature maps where the residual blocks begin.", {"features": begun})
-        yield Step("what is to be drawn", None, "And behind them: what is common to both kinds, in B's manner.", {"features": done})
+        yield Step("what is to be drawn", None, "And behind them, in B's manner.", {"features": done})
         back = self.translate(made, "a", options, noise)
         gap = (grids.cells(self.form, back) - grids.cells(self.form, x)).abs().mean() / 2
         note = f"The other generator turns the translation into A again; it misses by {100 * float(gap):.1f} % of the range."

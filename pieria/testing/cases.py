@@ -208,7 +208,7 @@ def _grid(name: str, levels: int, ordered: bool, labelled: bool = False) -> Case
 
 
 def _grid_of_grid() -> Case:
-    """Two pictures, and what becomes of each: itself with a mark in a corner. One that is not told the pairs finds them too."""
+    """Two pictures, and what becomes of each: itself with a mark in a corner, so that it is found without pairs too."""
     form = Grid(1, 3, 2, levels=2)
     items = torch.tensor(list(itertools.product(range(2), repeat=6))).view(-1, *form.shape)
     given = torch.tensor([[[[1, 1], [0, 0], [0, 0]]], [[[0, 0], [1, 1], [0, 0]]]])

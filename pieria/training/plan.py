@@ -35,7 +35,7 @@ class Plan(Settings):
     )
     hold: float = Field(0.0, ge=0, lt=1, description="linear: the share of the steps before the learning rate goes down")
     warmup: int = Field(50, ge=1, description="steps in which the learning rate grows from 0 to its full value")
-    final: float = Field(0.1, ge=0, le=1, description="cosine, linear: the learning rate at the end, as a share of the full one")
+    final: float = Field(0.1, ge=0, le=1, description="cosine, linear: the rate at the end, as a share of the full one")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's memory of the gradient")
     beta2: float = Field(0.99, ge=0, lt=1, description="AdamW's memory of the squared gradient")
