@@ -28,7 +28,8 @@ torch.set_num_threads(1)
 data, model, out, steps, to = sys.argv[1:6]
 as_ = "series" if data.endswith("series.csv") else None
 settings = {"checkpoint_every": 10, "evaluate_every": 25} if steps != "0" else {}
-pieria.fit(data, model, as_=as_, to=to or None, preset="tiny", out=out, steps=int(steps) or None, settings=settings, quiet=True)
+how = {"as_": as_, "to": to or None, "preset": "tiny", "out": out, "settings": settings}
+pieria.fit(data, model, steps=int(steps) or None, quiet=True, **how)
 """
 RESUME = "import sys, torch, pieria; torch.set_num_threads(1); pieria.fit(resume=sys.argv[1], quiet=True)"
 

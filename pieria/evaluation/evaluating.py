@@ -113,6 +113,8 @@ def default_count(form: Form, held: Examples) -> int:
         return min(most, max(8, len(held))) if isinstance(held.condition, Tokens) else most
     if isinstance(form, Curve):
         return 200
+    if isinstance(held.condition, Grid):  # each picture becomes another one once
+        return int(np.clip(len(held), 8, 1_000))
     large = isinstance(form, Grid) and form.height * form.width > 64 * 64
     most = 2_000 if isinstance(form, Row) else 300 if large else 1_000
     return int(np.clip(len(held), 100, most))
@@ -263,6 +265,8 @@ def _against_baseline(card: Scorecard, baseline: Baseline) -> list[str]:
             f"Baseline: {name} has {other}; of this model we only know that it is at most {own} ({figure.name}). It is not "
             "shown to beat the baseline."
         ]
+    if name == translations.BASELINE:
+        return [f"Baseline: {name} wins: {other} against {own} ({figure.name}, lower is better): train it for longer."]
     who = "the network loses" if card.neural else "it loses"
     return [
         f"Baseline: {name} wins: {other} against {own} ({figure.name}, lower is better). On these data, with this "
