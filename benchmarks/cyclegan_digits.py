@@ -100,7 +100,7 @@ def classifier(x: Tensor, labels: Tensor, passes: int = 4) -> Classifier:
 
 def learned(a: Tensor, b: Tensor, seconds: float, seed: int) -> CycleGAN:
     """A CycleGAN of the preset "small" after this budget."""
-    form = Grid(a.shape[1], *a.shape[2:], levels=256)
+    form = Grid(a.shape[1], a.shape[2], a.shape[3])
     values = {"identity": 0.0, **CycleGAN.presets["small"]}
     plan = Plan.layered(
         CycleGAN.training_defaults,

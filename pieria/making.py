@@ -277,7 +277,7 @@ class Makes(Texts):
             raise UsageError("pictures and paths at once", "one of them")
         found = translating.pictures_in(paths) if paths else []
         how: dict[str, Any] = {"to": to, "resize": resize, "seed": seed, "batch": batch}
-        pictures = translating.opened(found) if paths else given
+        pictures: Any = translating.opened(found) if paths else given
         made = translating.translated(self.model, self.modality, pictures, asked, **how)
         if out is None:
             return made

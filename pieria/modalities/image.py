@@ -174,12 +174,10 @@ class Image(Modality):
 
     def agree(self, given: Collection, made: Collection, path: str | Path, to: str | Path) -> None:
         """`DataError` that names the cure, unless both collections are of one size, kind and number of levels."""
-        forms = []
-        for collection in (given, made):
-            reader = type(self)(self.settings)
+        readers = [type(self)(self.settings) for _ in (given, made)]
+        for reader, collection in zip(readers, (given, made), strict=True):
             reader.learn(collection)
-            forms.append(reader.form)
-        domains.same_form(*forms, path, to)
+        domains.same_form(readers[0].form, readers[1].form, path, to)
 
     # ── artifacts to tensors ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -79,7 +79,7 @@ class CycleGAN(Model):
     requires_condition: ClassVar = True
     pairing: ClassVar = "unpaired"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "tiny": {"channels": 8, "blocks": 2, "judge_channels": 16},
+        "tiny": {"channels": 8, "blocks": 1, "judge_channels": 8},
         "small": {"channels": 16, "blocks": 3, "judge_channels": 24, "batch": 8},
         "paper": {"channels": 64, "judge_channels": 64, "batch": 1, "rate": 2e-4},
     }
@@ -188,7 +188,8 @@ class CycleGAN(Model):
         """Both discriminators learn to tell real pictures from made ones, half of which are older ones, from the pool."""
         b, a = self._read(batch)
         fake_b, fake_a = self._made.popleft()
-        total, parts = b.new_zeros(()), {}
+        total = b.new_zeros(())
+        parts: dict[str, Tensor] = {}
         with products(self.settings.precision, b.device):
             for name, judge, pool, real, fake in (
                 ("b", self.judge_b, self.pool_b, b, fake_b),

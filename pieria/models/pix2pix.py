@@ -82,7 +82,7 @@ class Pix2Pix(Model):
     conditions = frozenset({Grid})
     requires_condition: ClassVar = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "tiny": {"channels": 8, "judge_channels": 16},
+        "tiny": {"channels": 8, "judge_channels": 8},
         "small": {"channels": 16, "judge_channels": 24},
         "paper": {"channels": 64, "judge_channels": 64, "batch": 1, "rate": 2e-4},
     }

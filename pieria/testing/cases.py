@@ -208,13 +208,11 @@ def _grid(name: str, levels: int, ordered: bool, labelled: bool = False) -> Case
 
 
 def _grid_of_grid() -> Case:
-    """Two pictures, and what becomes of each: itself with a mark in a corner, so that it is found without pairs too."""
-    form = Grid(1, 3, 2, levels=2)
-    items = torch.tensor(list(itertools.product(range(2), repeat=6))).view(-1, *form.shape)
-    given = torch.tensor([[[[1, 1], [0, 0], [0, 0]]], [[[0, 0], [1, 1], [0, 0]]]])
-    made = given.clone()
-    made[:, 0, 2, 0] = 1
-    truths = [(items == one).flatten(1).all(dim=1).double() for one in made]
+    """Two pictures of grey ink, and what becomes of each: the same in black, which is found without knowing the pairs."""
+    form = Grid(1, 2, 2, levels=3)
+    items = torch.tensor(list(itertools.product(range(3), repeat=4))).view(-1, *form.shape)
+    given = torch.tensor([[[[1, 0], [0, 0]]], [[[1, 1], [0, 1]]]])
+    truths = [(items == one).flatten(1).all(dim=1).double() for one in 2 * given]
     return _discrete("grid of a grid", form, items, truths, (form, given))
 
 
