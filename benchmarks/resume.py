@@ -25,10 +25,11 @@ STEPS = {"full": 300, "gate": 150}
 FIT = """
 import sys, torch, pieria
 torch.set_num_threads(1)
-data, model, out, steps = sys.argv[1:5]
+data, model, out, steps, to = sys.argv[1:6]
 as_ = "series" if data.endswith("series.csv") else None
 settings = {"checkpoint_every": 10, "evaluate_every": 25} if steps != "0" else {}
-pieria.fit(data, model, as_=as_, preset="tiny", out=out, steps=int(steps) or None, settings=settings, quiet=True)
+how = {"as_": as_, "to": to or None, "preset": "tiny", "out": out, "settings": settings}
+pieria.fit(data, model, steps=int(steps) or None, quiet=True, **how)
 """
 RESUME = "import sys, torch, pieria; torch.set_num_threads(1); pieria.fit(resume=sys.argv[1], quiet=True)"
 
@@ -54,12 +55,14 @@ def _one(home: Path, name: str, wanted: int, steps: int, notes: list[str]) -> tu
     """Kills done, runs whose weights differ, directories that could not be read, for one family."""
     described = registry.describe(name)
     form = next(form for form in DATA if form in described.forms)
-    place = home / (PAIRS if described.requires_condition else DATA[form])
+    turns = "translates" in described.abilities  # pictures into pictures: here into themselves
+    place = home / (PAIRS if described.requires_condition and not turns else DATA[form])
     data = str(place) if place.exists() else DATA[form]
+    to = data if turns else ""
     budget = "0" if described.learning == "estimates" else str(steps)
     whole = home / f"{name}-whole"
     begun = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", FIT, data, name, str(whole), budget], capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-c", FIT, data, name, str(whole), budget, to], capture_output=True, check=False)
     if done.returncode:
         notes.append(f"{name} could not be fitted: {done.stderr.decode()[-300:]}")
         return 0, 1, 0
@@ -70,7 +73,7 @@ def _one(home: Path, name: str, wanted: int, steps: int, notes: list[str]) -> tu
     while kills < wanted and attempt < 10 * wanted:
         out = home / f"{name}-{attempt}"
         attempt += 1
-        command = [sys.executable, "-c", FIT, data, name, str(out), budget]
+        command = [sys.executable, "-c", FIT, data, name, str(out), budget, to]
         while True:
             killed = _killed(command, out, draw.uniform(0, lasted / 2) if kills < wanted else None)
             kills += killed

@@ -30,6 +30,8 @@ RUNS = {
     "pixelcnn": "digits",
     "flow": "digits",
     "diffusion": "digits",
+    "cyclegan": "emoji-twemoji",
+    "pix2pix": "emoji-twemoji",
     "gp": "mauna-loa-co2",
     "gpt": "python-manual",
     "transformer": "multi30k",
@@ -39,6 +41,8 @@ RUNS = {
 SECONDS = 20
 # pages that show a grid of samples, and how their runs differ from the others
 GRIDS: dict[str, dict[str, Any]] = {"pixelcnn": {"preset": "digits", "time": 120}}
+EMOJI = {"to": "emoji-noto", "preset": "small", "settings": {"size": 32}, "time": 120}
+OTHERS: dict[str, dict[str, Any]] = {**GRIDS, "cyclegan": EMOJI, "pix2pix": EMOJI}
 
 
 def main(names: list[str]) -> None:
@@ -76,7 +80,7 @@ def figures(name: str) -> str:
 
 
 def _fitted(name: str, folder: Path) -> "pieria.Run":
-    return pieria.fit(RUNS[name], name, out=folder / name, **{"time": SECONDS, **GRIDS.get(name, {})})
+    return pieria.fit(RUNS[name], name, out=folder / name, **{"time": SECONDS, **OTHERS.get(name, {})})
 
 
 def _mix(folder: Path) -> "pieria.Run":

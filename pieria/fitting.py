@@ -13,7 +13,7 @@ from pieria.data.examples import Examples
 from pieria.errors import DataError, UsageError, unknown
 from pieria.evaluation.comparison import spread
 from pieria.evaluation.replies import answer, replies_of
-from pieria.forms import Form, Label, Tokens
+from pieria.forms import Form, Grid, Label, Tokens
 from pieria.modalities.contract import Modality
 from pieria.modalities.labelled import Labelled, LabelledSettings
 from pieria.models import weights
@@ -85,6 +85,8 @@ def prepared(
     conditioned = family.requires_condition or condition == "prompt"
     if conditioned and Tokens in family.conditions and "pairs" in kind.Settings.model_fields and target is None:
         default[2].setdefault("pairs", "apart")
+    if to is not None and kind.name == "image":
+        default[2] |= _partners(family, model, own[2])
     read = {**default[2], **named[2], **own[2]} | ({} if target is None else {"target": target})
     if target is not None and reading is not None and not isinstance(reading, Labelled):
         reading = Labelled.over(reading, LabelledSettings.of(read))
@@ -118,6 +120,24 @@ def prepared(
     with seeded(plan.seed, "initial weights"):
         net = family(family.Settings.of(chosen), dataset.form, wanted)
     return net, dataset, plan
+
+
+def _partners(family: type[Model], model: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """How two sets of pictures are to be read for a family; `UsageError` for one that does not turn pictures into others."""
+    if Grid not in family.conditions:
+        raise UsageError(
+            f"--to with pictures, for {model}",
+            "a family that turns pictures into others",
+            "Take cyclegan or pix2pix, or one set",
+        )
+    wanted = said.get("partners")
+    if wanted is not None and (wanted == "no") != (family.pairing == "unpaired"):
+        raise UsageError(
+            f"partners={wanted} for {model}",
+            "no: it learns from pictures without partners" if wanted != "no" else "pairs: it learns from nothing else",
+            f"Leave it out, or take {'pix2pix' if wanted != 'no' else 'cyclegan'}",
+        )
+    return {"partners": "no" if family.pairing == "unpaired" else "auto"}
 
 
 def _preset(family: type[Model], model: str, preset: str | None) -> dict[str, Any]:
@@ -183,6 +203,12 @@ def _condition_of(dataset: "Dataset", family: type[Model], condition: str | None
             f"{family.__name__} was given a condition ({condition})",
             "it takes none of that kind",
             "Fit it without --condition, or choose a family that takes one",
+        )
+    if wanted == {Grid} and not isinstance(offered, Grid):
+        raise UsageError(
+            f"{dataset.name} alone, for a family that turns pictures of one kind into those of another",
+            "two sets of pictures",
+            "Name the other one: --to FOLDER",
         )
     if Tokens in wanted and Label not in wanted and not isinstance(offered, Tokens):
         raise UsageError(
@@ -351,11 +377,14 @@ def _previewer(space: Workspace, modality: Modality, asked: Examples) -> Any:
         device = device_of(model)
         classes = len(model.condition.classes) if isinstance(model.condition, Label) else 0
         condition = torch.arange(n, device=device) % classes if classes else None
-        prompts = asked.batch(range(min(n, len(asked)))).condition if isinstance(model.condition, Tokens) else None
+        told = isinstance(model.condition, Tokens | Grid)
+        prompts = asked.batch(range(min(n // 2 if isinstance(form, Grid) else n, len(asked)))).condition if told else None
         if prompts is not None:  # the first held-out ones
             n, condition = len(prompts), prompts.to(device)
         drawn = modality.decode(model.sample(n, display.options, ItemNoise(PREVIEW_SEED, n), condition).cpu())
-        if prompts is not None:
+        if prompts is not None and isinstance(model.condition, Grid):  # each picture beside what it becomes
+            drawn = [picture for pair in zip(modality.decode(prompts), drawn, strict=True) for picture in pair]
+        elif prompts is not None:
             drawn = [f"{prompt}\n→ {text}" for prompt, text in zip(modality.decode(prompts), drawn, strict=True)]
         modality.preview(drawn, path, said)
 

@@ -75,13 +75,16 @@ def facts(
     """What the record says of the data, and what finding them again needs."""
     from pieria.data import catalogue
 
+    def place(side: str | Path) -> str:
+        return str(side) if str(side) in catalogue.names() else str(Path(side).expanduser().resolve())
+
     return {
         "name": dataset.name,
-        "asked": str(data) if str(data) in catalogue.names() else str(Path(data).expanduser().resolve()),
+        "asked": place(data),
         "as": as_,
         "column": column,
         "form": form,
-        "to": None if to is None else str(Path(to).expanduser().resolve()),
+        "to": None if to is None else place(to),
         "modality": dataset.modality.name,
         "fingerprint": dataset.fingerprint,
         "licence": dataset.licence,

@@ -1,16 +1,19 @@
 """What a run makes: samples, drawings with their odds, texts longer than the context; and writing them to files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from pieria.errors import UsageError, unknown
-from pieria.forms import Label, Tokens
+from pieria.data.examples import UnpairedExamples
+from pieria.errors import PieriaError, UsageError, unknown
+from pieria.forms import Grid, Label, Tokens
 from pieria.modalities.chat import Chat
 from pieria.modalities.contract import Artifact
+from pieria.modalities.image import Image
+from pieria.modalities.pictures import is_picture
 from pieria.models.contract import Displays, Model, device_of
 from pieria.noise import ItemNoise
 from pieria.settings import Settings
@@ -20,11 +23,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
     from pieria.drawing import Drawing
+    from pieria.modalities.opening import Dataset
     from pieria.shots import Pairs
 
 
 class Makes(Texts):
     """The verbs of a run that draw, whatever it learned; those of texts alone are `Texts`."""
+
+    if TYPE_CHECKING:
+
+        def dataset(self) -> "Dataset":
+            """The data that it was fitted to."""
+            ...
 
     def sample(
         self,
@@ -114,7 +124,7 @@ class Makes(Texts):
             wished: dict[str, Any] = {"n": n, "seed": seed, "label": label, "stop": stop, "regex": regex, "bias": bias}
             wished |= {"beams": beams, "best_of": best_of, "batch": batch, "scored": scored}
             return self._behind(shots, prompt, self.draw, chosen, **options, **wished)
-        condition = self._condition(n, label, prompt)
+        condition = self._condition(n, label, prompt, seed)
         if isinstance(self.model.condition, Tokens):
             prompt = None
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
@@ -204,6 +214,85 @@ class Makes(Texts):
         how: dict[str, Any] = {"mask": mask, "box": box, "n": n, "seed": seed, "condition": condition}
         return inpainted(self.model, self.modality, picture, asked, **how)
 
+    def translate(
+        self,
+        what: "str | Path | Picture | Sequence[str | Path | Picture]",
+        *,
+        to: str = "b",
+        resize: bool = False,
+        out: str | Path | None = None,
+        beams: int = 1,
+        length_penalty: float = 0.6,
+        seed: int = 0,
+        batch: int | None = None,
+        shots: "Pairs | None" = None,
+        told: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> list[Artifact]:
+        """What a model of pairs, or of two sets of pictures, makes of each: a translation.
+
+        Args:
+            what: of texts, strings (one string is one text). Of pictures, PIL images, or files, folders and zips of them.
+            to: of pictures: "b", the kind that the run was fitted --to, or back to "a".
+            resize: of pictures: bring each to the size that was learned from; else they stay as large as they are.
+            out: of pictures: a folder for the translations, each under the name that its file has (or a number). They are
+                written one by one, and what is returned are the paths.
+            beams: of texts: with more than one, a beam search for the most probable text; it takes as many times as long.
+            length_penalty: of a beam search; larger ones prefer longer texts.
+            seed: the same seed gives the same translations. Of texts it matters where ``temperature`` is above 0.
+            batch: how many are made together; unset, 64 texts, or 16 pictures of one size.
+            shots: of texts: examples, pairs of a text and what it becomes (or a file of them), for a model that reads prompt
+                and completion as one text, such as a ``gpt``: they stand before each text (see `pieria.shots`).
+            told: hears, in sentences, how many of them stood there.
+            options: of the family's drawing; without ``temperature`` the most probable symbol is taken at each step.
+
+        Raises `UsageError` for a model that turns nothing into anything else, `FormError` for a text longer than it learned
+        from or a picture of other channels, `DataError` for what is no picture.
+        """
+        if not isinstance(self.modality, Image):
+            texts: Any = what
+            how: dict[str, Any] = {"beams": beams, "length_penalty": length_penalty, "seed": seed, "batch": batch or 64}
+            return list(self._translate_texts(texts, shots=shots, told=told, **how, **options))
+        return list(self.translations(what, to=to, resize=resize, out=out, seed=seed, batch=batch or 16, **options))
+
+    def translations(
+        self,
+        what: "str | Path | Picture | Sequence[str | Path | Picture]",
+        *,
+        to: str = "b",
+        resize: bool = False,
+        out: str | Path | None = None,
+        seed: int = 0,
+        batch: int = 16,
+        **options: Any,
+    ) -> "Iterator[Artifact]":
+        """What `translate` gives of pictures, one by one as they are made: of any number, few are in memory at once."""
+        from pieria import translating
+
+        if batch < 1:
+            raise UsageError(f"{batch} pictures together", "at least 1")
+        asked = self.model.Sampling.of(options)
+        given = [what] if isinstance(what, str | Path) or not isinstance(what, Sequence) else list(what)
+        paths = [item for item in given if isinstance(item, str | Path)]
+        if paths and len(paths) < len(given):
+            raise UsageError("pictures and paths at once", "one of them")
+        found = translating.pictures_in(paths) if paths else []
+        how: dict[str, Any] = {"to": to, "resize": resize, "seed": seed, "batch": batch}
+        pictures: Any = translating.opened(found) if paths else given
+        made = translating.translated(self.model, self.modality, pictures, asked, **how)
+        if out is None:
+            return made
+        digits = max(4, len(str(len(given) - 1)))
+        folder = Path(out)
+        if folder.is_file() or is_picture(folder.name):
+            raise UsageError(f"{out} is a file", "a folder, in which each picture keeps its name", "Change --out")
+        places = (
+            translating.places_for(found, folder)
+            if paths
+            else [folder / f"{place:0{digits}}.png" for place in range(len(given))]
+        )
+        return translating.written(made, places, self._said(seed))
+
     def remarks(self, *, style: str | None = None, **asked: Any) -> list[str]:
         """What a person should know of what `draw` would make of these wishes and options, each a sentence.
 
@@ -225,10 +314,16 @@ class Makes(Texts):
 
     def write(self, artifacts: Sequence[Artifact], out: str | Path, *, seed: int | None = None) -> list[Path]:
         """Write artifacts in the modality's own format; where it has a place for it, the file names this run."""
-        said = {"pieria": self.record["name"], "model": self.record["model"]["family"]}
-        return self.modality.write(artifacts, Path(out), said if seed is None else {**said, "seed": str(seed)})
+        return self.modality.write(artifacts, Path(out), self._said(seed))
 
-    def _condition(self, n: int, label: str | int | Sequence[str | int] | None, prompt: str | None) -> Tensor | None:
+    def _said(self, seed: int | None) -> dict[str, str]:
+        """What a file says of where it comes from."""
+        said = {"pieria": self.record["name"], "model": self.record["model"]["family"]}
+        return said if seed is None else {**said, "seed": str(seed)}
+
+    def _condition(
+        self, n: int, label: str | int | Sequence[str | int] | None, prompt: str | None, seed: int = 0
+    ) -> Tensor | None:
         form = self.model.condition
         if label is not None and not isinstance(form, Label):
             raise UsageError(f"label {label!r} for a model without classes", "no label", "Fit with --condition label")
@@ -242,6 +337,8 @@ class Makes(Texts):
                     "Use --prompt TEXT, or 'pieria translate RUN FILE' for many",
                 )
             return self._prompts([prompt]).expand(n, -1)
+        if isinstance(form, Grid):
+            return self._held_out_sources(n, seed)
         assert isinstance(form, Label)
         if label is None:
             return torch.arange(n, device=device_of(self.model)) % len(form.classes)
@@ -249,6 +346,25 @@ class Makes(Texts):
         if len(names) != n:
             raise UsageError(f"{len(names)} labels for {n} samples", "one label, or one a sample")
         return torch.tensor([_class(name, form) for name in names], device=device_of(self.model))
+
+    def _held_out_sources(self, n: int, seed: int) -> Tensor:
+        """Held-out pictures of A for the items of a sample to be made of: which one depends on the seed and the item."""
+        try:
+            dataset = self.dataset()
+        except PieriaError as error:
+            raise UsageError(
+                f"a sample of {self.path}, which turns pictures into others, and those it learned from are not to be had "
+                f"({error.got})",
+                "pictures to translate",
+                "Use 'pieria translate RUN FILE|FOLDER --out DIR'",
+            ) from None
+        held = dataset.examples("test" if "test" in dataset.parts else "train")
+        sources = held.sources if isinstance(held, UnpairedExamples) else held
+        places = ItemNoise(seed, n).integers("source", len(sources))
+        batch = sources.batch(places)
+        found = batch.x if isinstance(held, UnpairedExamples) else batch.condition
+        assert found is not None
+        return found.to(device_of(self.model))
 
 
 def _class(name: str | int, form: Label) -> int:

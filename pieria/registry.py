@@ -30,6 +30,7 @@ ABILITY_OF = {
     "decode": "decodes",
     "encode": "encodes",
     "fill": "fills",
+    "translate": "translates",
     "embed": "embeds",
     "tell": "discriminates",
     "states": "hides",

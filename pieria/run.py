@@ -17,7 +17,7 @@ from pieria import fitting, keeping
 from pieria.data import progress
 from pieria.data.storage import read_json, write_atomically, write_json
 from pieria.errors import DataError, UsageError
-from pieria.forms import Tokens
+from pieria.forms import Grid, Tokens
 from pieria.latent.verbs import HasLatent
 from pieria.making import Makes
 from pieria.modalities.contract import Artifact, Modality
@@ -416,10 +416,10 @@ class Run(Makes, HasLatent):
         return taking.take(self.model, self.modality, to, Path(out), self.card() if to == "transformers" else "")
 
     def _some_condition(self) -> Tensor | None:
-        """What one sample is drawn under where it is explained: the first class, or the first held-out prompt."""
+        """What one sample is drawn under where it is explained: the first class, or the first held-out prompt or picture."""
         if self.model.condition is None:
             return None
-        if isinstance(self.model.condition, Tokens):
+        if isinstance(self.model.condition, Tokens | Grid):
             try:
                 dataset = self.dataset()
             except DataError:

@@ -41,7 +41,7 @@ class Texts:
     modality: Modality
     record: dict[str, Any]
 
-    def translate(
+    def _translate_texts(
         self,
         texts: str | Sequence[str],
         *,
@@ -53,21 +53,7 @@ class Texts:
         told: Callable[[str], None] | None = None,
         **options: Any,
     ) -> list[str]:
-        """What a model of pairs writes for each text: its translation, its summary, its answer.
-
-        Args:
-            texts: what is given; one string is one text.
-            beams: with more than one, a beam search for the most probable text; it takes as many times as long.
-            length_penalty: of a beam search; larger ones prefer longer texts.
-            seed: of the draws, where ``temperature`` is above 0.
-            batch: how many are written together.
-            shots: examples, pairs of a text and what it becomes (or a file of them), for a model that reads prompt and
-                completion as one text, such as a ``gpt``: they stand before each text (see `pieria.shots`).
-            told: hears, in sentences, how many of them stood there.
-            options: of the family's drawing; without ``temperature`` the most probable symbol is taken at each step.
-
-        Raises `UsageError` for a model that reads no prompts, `FormError` for a text longer than it learned from.
-        """
+        """What a model of pairs writes for each text; the arguments are those of `Run.translate`."""
         from pieria.sampling.answering import answers
         from pieria.sampling.decoding import Decoding
 

@@ -53,7 +53,8 @@ def fit(
     """Learn a model from data; the run that it leaves behind can be sampled, scored, evaluated, explained and audited.
 
     Examples:  pieria fit digits --model vae --time 60s  ·  pieria fit novel.txt --model gpt --steps 2000  ·
-    pieria fit train.en --to train.de --model transformer  ·  pieria fit --resume runs/0001-vae-digits
+    pieria fit train.en --to train.de --model transformer  ·  pieria fit summer/ --to winter/ --model cyclegan  ·
+    pieria fit --resume runs/0001-vae-digits
     """
     if resume is None and (data is None or (model is None and target is None)):
         raise UsageError(
@@ -97,5 +98,5 @@ def fit(
         print_json(run.record)
     else:
         print(run.path)
-        first = "chat" if run.modality.name == "chat" else "sample"
+        first = "chat" if run.modality.name == "chat" else "translate" if to is not None else "sample"
         say("Next:  " + "  ·  ".join(f"pieria {verb} {run.path}" for verb in (first, "evaluate", "explain", "audit")))

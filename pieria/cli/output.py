@@ -26,7 +26,10 @@ As = Annotated[
 Column = Annotated[str | None, typer.Option("--column", help="The column to read, where the data have several.")]
 To = Annotated[
     str | None,
-    typer.Option("--to", help="The other side of pairs: a file whose line i belongs to line i of DATA."),
+    typer.Option(
+        "--to",
+        help="The other side: a file whose line i belongs to line i of DATA, or of pictures what they are to become.",
+    ),
 ]
 Set = Annotated[
     list[str] | None,

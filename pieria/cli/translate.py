@@ -1,18 +1,32 @@
-"""``pieria translate``: one text becomes another, by a run that learned from pairs."""
+"""``pieria translate``: one text or one picture becomes another, by a run that learned from pairs or from two kinds."""
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pieria.cli.draw import RunPath
 from pieria.cli.output import AsJson, Device, DryRun, Seed, Set, Shots, pairs, print_json, say
+from pieria.errors import UsageError
+
+if TYPE_CHECKING:
+    from pieria.run import Run
 
 
 def translate(
     run: RunPath,
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A file with one text a line (.jsonl too), or - for stdin.")],
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE|FOLDER|-",
+            help="A file with one text a line (.jsonl too), or - for stdin; or pictures: files, folders, zips.",
+        ),
+    ],
+    to: Annotated[str, typer.Option("--to", help="Pictures: b, the kind that the run was fitted --to, or back to a.")] = "b",
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Pictures: bring each to the size learned from first; else they keep their own.")
+    ] = False,
     beams: Annotated[
         int, typer.Option("--beams", min=1, help="Hypotheses of a beam search; 1 takes the most probable symbol each time.")
     ] = 1,
@@ -25,37 +39,82 @@ def translate(
     shots: Shots = None,
     set_: Set = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A file: one text a line, or .jsonl with the prompts.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Texts: a file, one a line, or .jsonl with the prompts. Pictures: a folder, in which each keeps its name.",
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="How many are written together.")] = 64,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="How many are made together: 64 texts, 16 pictures, if not given.")
+    ] = None,
     device: Device = None,
     seed: Seed = 0,
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
-    """Turn texts into what belongs to them: a translation, a summary, an answer. A blank line stays blank.
+    """Turn texts into what belongs to them: a translation, a summary, an answer. Or pictures of one kind into another.
 
-    The run has learned pairs kept apart (transformer), or writes on behind examples (gpt and others, with --shots).
+    The run has learned pairs kept apart (transformer), or writes on behind examples (gpt and others, with --shots); a blank
+    line stays blank. Or it has learned from two sets of pictures (cyclegan, pix2pix): they may be of any size.
 
     Examples:  pieria translate runs/0001-transformer-multi30k captions.txt --beams 5 --out captions.de.txt  ·
-    echo "Two dogs play." | pieria translate runs/0001-transformer-multi30k -
+    echo "Two dogs play." | pieria translate runs/0001-transformer-multi30k -  ·
+    pieria translate runs/0002-cyclegan-summer photos/ --to b --out winter/
     """
     import pieria
-    from pieria.data.storage import write_atomically
-    from pieria.modalities.documents import prompts_in
+    from pieria.modalities.image import Image
 
     options: dict[str, Any] = dict(pairs(set_))
     if temperature is not None:
         options["temperature"] = temperature
-    given = prompts_in(Path(file).expanduser() if file != "-" else None, sys.stdin)
     loaded = pieria.load(run, device=device)
+    if isinstance(loaded.modality, Image):
+        how: dict[str, Any] = {"to": to, "resize": resize, "seed": seed, **({} if batch is None else {"batch": batch})}
+        _pictures(loaded, what, out or run / "drawn" / f"to-{to}-{seed}", {**how, **options}, dry_run=dry_run, json=json)
+        return
+    if len(what) > 1:
+        raise UsageError(f"{len(what)} files of texts", "one", "Translate them one after the other")
+    how = {"beams": beams, "length_penalty": length_penalty, "seed": seed, "batch": batch or 64, "shots": shots}
+    _texts(loaded, what[0], out, how, options, dry_run=dry_run, json=json)
+
+
+def _pictures(run: "Run", what: list[str], out: Path, how: dict[str, Any], *, dry_run: bool, json: bool) -> None:
+    from pieria.translating import pictures_in
+
+    count = len(pictures_in(what))
+    made = run.translations(what, out=out, **how)
     if dry_run:
-        loaded.model.Sampling.of(options)
-        say(f"would translate {len(given):,} lines with {run}" + (f" and write {out}" if out is not None else ""))
+        say(f"would translate {count:,} pictures with {run.path} and write them to {out}")
+        return
+    files = []
+    for path in made:
+        files.append(str(path))
+        if sys.stderr.isatty() and (len(files) % 16 == 0 or len(files) == count):
+            print(f"\r{len(files):,} of {count:,} pictures", end="" if len(files) < count else "\n", file=sys.stderr)
+    if json:
+        print_json({"run": str(run.path), "to": how["to"], "seed": how["seed"], "files": files})
+        return
+    for file in files[:3]:
+        print(file)
+    if len(files) > 3:
+        say(f"… {len(files):,} files in all in {out}")
+
+
+def _texts(
+    run: "Run", file: str, out: Path | None, how: dict[str, Any], options: dict[str, Any], *, dry_run: bool, json: bool
+) -> None:
+    from pieria.data.storage import write_atomically
+    from pieria.modalities.documents import prompts_in
+
+    given = prompts_in(Path(file).expanduser() if file != "-" else None, sys.stdin)
+    if dry_run:
+        run.model.Sampling.of(options)
+        say(f"would translate {len(given):,} lines with {run.path}" + (f" and write {out}" if out is not None else ""))
         return
     texts = [line for line in given if line]
-    how: dict[str, Any] = {"beams": beams, "length_penalty": length_penalty, "seed": seed, "batch": batch, **options}
-    made = iter(loaded.translate(texts, shots=shots, told=say, **how))
+    made = iter(run.translate(texts, told=say, **how, **options))
     answers = [next(made) if line else "" for line in given]
     records = [{"prompt": line, "completion": answer} for line, answer in zip(given, answers, strict=True)]
     if out is not None:
@@ -68,7 +127,7 @@ def translate(
         )
         write_atomically(out, "\n".join(lines) + "\n")
     if json:
-        print_json({"run": str(run), "seed": seed, "items": records, "files": [] if out is None else [str(out)]})
+        print_json({"run": str(run.path), "seed": how["seed"], "items": records, "files": [] if out is None else [str(out)]})
     elif out is not None:
         print(out)
     else:

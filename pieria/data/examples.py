@@ -1,13 +1,15 @@
 """The encoded items of one split, as a model is given them.
 
-`ItemExamples` hold items of their own (pictures, rows, names); `StreamExamples` cut windows from one long stream of
-symbols, which may be memory-mapped. Both answer the same two questions: the batch at these places, and everything once.
+`ItemExamples` hold items of their own (pictures, rows, names); `UnpairedExamples` hold two kinds of them, none of which
+belongs to any of the other kind; `StreamExamples` cut windows from one long stream of symbols, which may be memory-mapped.
+All answer the same two questions: the batch at these places, and everything once.
 """
 
 import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -17,7 +19,7 @@ from torch import Tensor
 from pieria.data.batch import Batch, check, mask_after_end
 from pieria.errors import FormError
 from pieria.forms import Form, Grid, Label, Tokens
-from pieria.noise import Noise
+from pieria.noise import ItemNoise, Noise, key_of
 
 CHECKED = 2**22  # numbers that are looked at together when levels are checked
 FORGET_AFTER = 128  # windows of a mapped stream, after which the pages that they lay on are let go
@@ -119,16 +121,9 @@ class ItemExamples(Examples):
         augment: Augment | None = None,
         source: Tensor | Fetched | None = None,
     ) -> None:
-        levels = isinstance(form, Grid) and form.levels is not None
         # of what is fetched, the first item stands for all: looking at each would read the whole set once more
         seen = x[torch.zeros(min(1, len(x)), dtype=torch.int64)] if isinstance(x, Fetched) else x
-        small = levels and seen.dtype == torch.uint8
-        if small:
-            size = max(1, CHECKED // max(1, seen[:1].numel()))
-            for start in range(0, max(1, len(seen)), size):
-                check(form, seen[start : start + size].long())
-        else:
-            check(form, seen)
+        small = _checked(form, seen)
         if (condition is None) != (conditions is None):
             raise FormError("a condition without its values, or values without their form", "both or neither")
         self.form, self.condition, self.conditions = form, condition, conditions
@@ -136,8 +131,8 @@ class ItemExamples(Examples):
         self._held, self._small = x, small
         if masks is None and isinstance(form, Tokens):
             self.masks = mask_after_end(seen, form.end)
-        if conditions is not None and isinstance(condition, Label | Tokens):
-            check(condition, conditions, "the condition")
+        if conditions is not None and isinstance(condition, Label | Tokens | Grid):
+            _checked(condition, conditions, "the condition")
 
     @property
     def x(self) -> Tensor:
@@ -170,9 +165,19 @@ class ItemExamples(Examples):
         return Batch(
             x=x,
             index=index,
-            condition=None if self.conditions is None else self.conditions[index],
+            condition=None if self.conditions is None else self._condition(index, noise),
             mask=None if self.masks is None else self.masks[index],
         )
+
+    def _condition(self, index: Tensor, noise: Noise | None) -> Tensor:
+        assert self.conditions is not None
+        condition = self.conditions[index]
+        if isinstance(self.condition, Grid):  # a picture that belongs to the item is changed as the item is
+            if self.augment is not None and noise is not None:
+                condition = self.augment(condition, noise)
+            if condition.dtype == torch.uint8:
+                condition = condition.long()
+        return condition
 
     def sweep(self, size: int, *, length: int | None = None, context: int = 0) -> Iterator[Batch]:
         """Every item once, in order."""
@@ -184,6 +189,53 @@ class ItemExamples(Examples):
     def scored(self) -> int:
         """Scored symbols for `Tokens` and points for masked forms, else items."""
         return len(self) if self.masks is None else int(self.masks.sum())
+
+
+class UnpairedExamples(Examples):
+    """Items of one kind, each given an item of another kind that does not belong to it: the condition.
+
+    In training (with ``noise``) the condition is drawn apart from the item, whatever the sizes of the two sets; else item i
+    has condition i, from the beginning again where there are fewer.
+    """
+
+    def __init__(self, items: Examples, sources: Examples) -> None:
+        self.items, self.sources = items, sources
+        self.form, self.condition = items.form, sources.form
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def batch(self, places: Sequence[int] | np.ndarray | Tensor, noise: Noise | None = None) -> Batch:
+        """The items at these places, and sources that are drawn from ``noise``."""
+        items = self.items.batch(places, noise)
+        assert items.index is not None
+        if noise is None:
+            others, apart = items.index % len(self.sources), None
+        else:
+            others = noise.integers("source", len(self.sources))
+            apart = ItemNoise(key_of(noise.seed, "sources"), 0, items=noise.items) if isinstance(noise, ItemNoise) else noise
+        return replace(items, condition=self.sources.batch(others, apart).x)
+
+    def sweep(self, size: int, *, length: int | None = None, context: int = 0) -> Iterator[Batch]:
+        """Every item once, in order."""
+        del length, context  # items are whole
+        for start in range(0, len(self), size):
+            yield self.batch(np.arange(start, min(start + size, len(self))))
+
+    def scored(self) -> int:
+        """The items."""
+        return len(self)
+
+
+def _checked(form: Form, x: Tensor, what: str = "the data") -> bool:
+    """`check` in parts; whether these are the levels of a grid in a byte each."""
+    if not isinstance(form, Grid) or form.levels is None or x.dtype != torch.uint8:
+        check(form, x, what)
+        return False
+    size = max(1, CHECKED // max(1, x[:1].numel()))
+    for start in range(0, max(1, len(x)), size):
+        check(form, x[start : start + size].long(), what)
+    return True
 
 
 def _map_under(stream: np.ndarray) -> mmap.mmap | None:
@@ -272,6 +324,8 @@ def without_condition(examples: Examples) -> Examples:
         return examples
     bare = copy(examples)
     bare.condition = None
+    if isinstance(bare, UnpairedExamples):
+        return bare.items
     if isinstance(bare, ItemExamples):
         bare.conditions = None
     return bare

@@ -11,7 +11,7 @@ from torch import Tensor
 from pieria.data.batch import mask_after_end
 from pieria.data.examples import Examples, StreamExamples
 from pieria.errors import DataError, FormError, UsageError, unknown
-from pieria.evaluation import curves, extractors, grids, pairs, rows, targets, tokens
+from pieria.evaluation import curves, extractors, grids, pairs, rows, targets, tokens, translations
 from pieria.evaluation.baselines import Baseline, cheap
 from pieria.evaluation.classifier import two_sample
 from pieria.evaluation.comparison import Comparison, Drawn, as_learned, draw, held_out, random_items
@@ -20,7 +20,17 @@ from pieria.evaluation.replies import replies_of
 from pieria.evaluation.scorecard import LIKELIHOODS, Figure, Scorecard, plain
 from pieria.evaluation.similarity import in_words, likeness, novelty
 from pieria.forms import Curve, Form, Grid, Row, Tokens
-from pieria.models.contract import Discriminates, Learns, Model, Predicts, Scores, Trains, device_of, learned_numbers
+from pieria.models.contract import (
+    Discriminates,
+    Learns,
+    Model,
+    Predicts,
+    Scores,
+    Trains,
+    Translates,
+    device_of,
+    learned_numbers,
+)
 
 if TYPE_CHECKING:
     from pieria.modalities.opening import Dataset
@@ -91,12 +101,15 @@ def evaluate(
     own, details = _own_figures(model, dataset, training, held, comparison, baseline, split, seed)
     answered, said = pairs.figures(model, dataset, held, split)
     card.words += said
-    if isinstance(comparison, grids.GridComparison):
+    if isinstance(model, Translates):
+        baseline = Baseline(translations.BASELINE, None)
+        own = translations.figures(model, held, own, split, seed)
+    elif isinstance(comparison, grids.GridComparison):
         card.words += grids.in_words(own)
     card.figures += [*own, *answered, two_sample(comparison, split), *_costs(model, comparison, drawn, cost, seed)]
     _leave_out_bare(card, baseline)
     card.words += _against_baseline(card, baseline)
-    if model.condition is not None and baseline.name:
+    if model.condition is not None and baseline.name and not isinstance(model, Translates):
         card.words.append(f"The model is told each item's {model.condition.kind}; {baseline.name} is not.")
     card.about = {
         "data": dataset.name,
@@ -118,6 +131,8 @@ def default_count(form: Form, held: Examples) -> int:
         return min(most, max(8, len(held))) if isinstance(held.condition, Tokens) else most
     if isinstance(form, Curve):
         return 200
+    if isinstance(held.condition, Grid):  # each picture becomes another one once
+        return int(np.clip(len(held), 8, 1_000))
     large = isinstance(form, Grid) and form.height * form.width > 64 * 64
     most = 2_000 if isinstance(form, Row) else 300 if large else 1_000
     return int(np.clip(len(held), 100, most))
@@ -272,6 +287,8 @@ def _against_baseline(card: Scorecard, baseline: Baseline) -> list[str]:
             f"Baseline: {name} has {other}; of this model we only know that it is at most {own} ({figure.name}). It is not "
             "shown to beat the baseline."
         ]
+    if name == translations.BASELINE:
+        return [f"Baseline: {name} wins: {other} against {own} ({figure.name}, lower is better): train it for longer."]
     who = "the network loses" if card.neural else "it loses"
     return [
         f"Baseline: {name} wins: {other} against {own} ({figure.name}, lower is better). On these data, with this "

@@ -48,7 +48,10 @@ class Collection:
         labels: the class of each artifact, or None.
         classes: the names of the classes.
         captions: one string an artifact, or None.
-        prompts: what each artifact answers to, kept apart from it (a source sentence, a question), or None.
+        prompts: what each artifact answers to, kept apart from it (a source sentence, a question, the picture that it is
+            made of), or None.
+        sources: what artifacts are to be made of where nothing says which of what (unpaired pictures), in an order and a
+            number of its own, or None.
         groups: named columns by which the artifacts can be told apart for an audit, one value an artifact.
         findings: what was found and what was done about it, each a line: "2 of 1,204 rows were ragged and left out".
         stream: the artifacts are one stream, to be split by place, not by item.
@@ -58,7 +61,8 @@ class Collection:
     labels: Sequence[int] | None = None
     classes: tuple[str, ...] = ()
     captions: Sequence[str] | None = None
-    prompts: Sequence[str] | None = None
+    prompts: Sequence[Artifact] | None = None
+    sources: "Collection | None" = None
     groups: dict[str, Sequence[Any]] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     stream: bool = False
@@ -67,14 +71,17 @@ class Collection:
         return len(self.artifacts)
 
     def take(self, places: Sequence[int]) -> "Collection":
-        """The artifacts at these places with all that is known of them: one part of a split. Lazy ones stay lazy."""
+        """The artifacts at these places with all that is known of them: one part of a split. Lazy ones stay lazy.
+
+        Unpaired ``sources`` stay as they are.
+        """
 
         def cut(values: Sequence[Any]) -> Sequence[Any]:
-            return [values[place] for place in places]
+            return values.take(places) if isinstance(values, Lazy) else [values[place] for place in places]
 
         return replace(
             self,
-            artifacts=self.artifacts.take(places) if isinstance(self.artifacts, Lazy) else cut(self.artifacts),
+            artifacts=cut(self.artifacts),
             labels=None if self.labels is None else cut(self.labels),
             captions=None if self.captions is None else cut(self.captions),
             prompts=None if self.prompts is None else cut(self.prompts),

@@ -8,6 +8,7 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -19,7 +20,7 @@ from pydantic import field_validator
 from pieria.data.storage import write_atomically
 from pieria.errors import DataError, FormError, UsageError
 from pieria.forms import Grid, Label, from_json
-from pieria.modalities import arrays, idx
+from pieria.modalities import arrays, domains, idx
 from pieria.modalities.contract import Collection, Modality, Sniff
 from pieria.modalities.folders import read_files, read_folder, sniff, tell
 from pieria.modalities.pictures import (
@@ -71,6 +72,11 @@ class ImageSettings(AnySettings):
     )
     background: int = Field(255, ge=0, le=255, description="the grey behind transparent pixels and in padding")
     flip: bool = Field(False, description="in training, mirror half of the pictures left to right")
+    partners: Literal["no", "auto", "names", "order"] = Field(
+        "no",
+        description="with --to, which picture of A belongs to which of B: no (they are not paired), names (of files, or an "
+        "array of names), order, auto (names where both have any, else order)",
+    )
     broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with a picture that cannot be decoded")
     held: Literal["auto", "memory", "disk", "files"] = Field(
         "auto",
@@ -167,6 +173,19 @@ class Image(Modality):
         collection.findings[:0] = tell([look] * len(pictures), self.settings)
         return collection
 
+    def read_two(self, path: Path, to: Path) -> Collection:
+        """The pictures at ``to``, each with its partner at ``path`` as its prompt; `DataError` where one has none."""
+        given, made = self.read(path), self.read(to)
+        self.agree(given, made, path, to)
+        return domains.paired(given, made, self.settings.partners, path, to)
+
+    def agree(self, given: Collection, made: Collection, path: str | Path, to: str | Path) -> None:
+        """`DataError` that names the cure, unless both collections are of one size, kind and number of levels."""
+        readers = [type(self)(self.settings) for _ in (given, made)]
+        for reader, collection in zip(readers, (given, made), strict=True):
+            reader.learn(collection)
+        domains.same_form(readers[0].form, readers[1].form, path, to)
+
     # ── artifacts to tensors ────────────────────────────────────────────────────────────────────────────────────────
 
     def learn(self, collection: Collection, form: str | None = None) -> None:
@@ -202,6 +221,20 @@ class Image(Modality):
             raise FormError("the image modality has not seen any pictures", "learn() or restore() first")
         return self._form
 
+    @property
+    def prompt_form(self) -> Grid:
+        """The form of the pictures that others are made of: that of all."""
+        return self.form
+
+    def encode_whole(self, image: Pillow.Image) -> "Tensor":
+        """One picture as long ``[1, channel, height, width]`` at its own size, whatever the size learned from."""
+        import torch
+
+        shape = self._shape
+        if isinstance(image, Pillow.Image):
+            shape = replace(shape, height=image.height, width=image.width, fit="")
+        return torch.from_numpy(self._levels(shaped(image, "the picture", shape)[None], np.zeros(1, np.int64))).long()
+
     def encode(self, artifacts: Sequence[Pillow.Image]) -> "Tensor":
         """PIL images as long ``[picture, channel, height, width]``.
 
@@ -214,13 +247,18 @@ class Image(Modality):
         return torch.from_numpy(self._levels(intensities, np.arange(len(intensities)))).long()
 
     def examples(self, collection: Collection, *, training: bool = False) -> "Examples":
-        """The pictures with their classes; in training redrawn (``binarize=dynamic``) and mirrored (``flip``)."""
-        from pieria.data.examples import Fetched, ItemExamples, as_tensor
+        """The pictures with their classes; in training redrawn (``binarize=dynamic``) and mirrored (``flip``).
 
+        Where they are to be made of others, with these instead: each with its partner, or with any.
+        """
+        from pieria.data.examples import Fetched, ItemExamples, UnpairedExamples, as_tensor
+
+        if collection.sources is not None:
+            alone = self.examples(replace(collection, sources=None), training=training)
+            return UnpairedExamples(alone, self.examples(collection.sources, training=training))
         dynamic = self.settings.binarize == "dynamic"
         change = training and (dynamic or self.settings.flip)
         top = 255 if self._shape.kind == np.uint8 else 65535
-        labels = self._labels(collection)
         x: Tensor | Fetched
         source: Tensor | Fetched | None
         if (pixels := pixels_of(collection.artifacts, self._shape)) is not None:
@@ -230,11 +268,20 @@ class Image(Modality):
             intensities = self._intensities(collection.artifacts)
             x = as_tensor(self._levels(intensities, np.arange(len(intensities))))
             source = as_tensor(intensities) if dynamic and change else None
+        condition: Grid | Label | None = None
+        conditions = self._labels(collection)
+        if conditions is not None:
+            condition = Label(self.classes)
+        if collection.prompts is not None:
+            if dynamic:
+                raise UsageError("binarize=dynamic with pairs of pictures", "bits that stay", "Set binarize=threshold")
+            given = self._intensities(collection.prompts)
+            condition, conditions = self.form, as_tensor(self._levels(given, np.arange(len(given))))
         return ItemExamples(
             self.form,
             x,
-            condition=None if labels is None else Label(self.classes),
-            conditions=labels,
+            condition=condition,
+            conditions=conditions,
             augment=partial(_augment, top=top if dynamic else None, flip=self.settings.flip) if change else None,
             source=source,
         )

@@ -1,7 +1,7 @@
 """From a name or a path to a `Dataset`: found, read, split, and the modality learned from the training part."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from pieria.data import archives, catalogue, fingerprint, splits
 from pieria.errors import DataError, UsageError, unknown
 from pieria.forms import Form, Label
-from pieria.modalities import finding, parting
+from pieria.modalities import domains, finding, parting
 from pieria.modalities.contract import Collection, Modality
 
 if TYPE_CHECKING:
@@ -80,8 +80,10 @@ class Dataset:
 
     @property
     def condition(self) -> Form | None:
-        """What an item may be conditioned on: its prompt, where that is kept apart, or else its label."""
+        """What an item may be conditioned on: what it is made of, where that is kept apart, or else its label."""
         train = self.parts["train"]
+        if train.sources is not None:
+            return self.modality.form
         if train.prompts is not None and isinstance(self.modality, Prompts):
             return self.modality.prompt_form
         return Label(tuple(train.classes)) if train.labels is not None else None
@@ -126,7 +128,8 @@ def open_data(
 ) -> Dataset:
     """Open a data set by its catalogue name or its path.
 
-    ``to`` is the other side of ``data``: two files, or two folders whose parts are files, with one item a line.
+    ``to`` is the other side of ``data``: two files, or two folders whose parts are files, with one item a line; or of
+    pictures what they are to become, another name or path, with partners or without as the setting ``partners`` says.
     ``settings`` are the modality's own. With ``modality`` (of a saved run) nothing is learned: the data are read and
     encoded as the run's were. What is not said by ``licence`` and ``consent`` is read from ``NAME.about.json`` beside a
     file, or ``about.json`` in a folder: ``{"licence": …, "consent": …, "source": …}``; so it can be stated after a fit, and
@@ -134,8 +137,11 @@ def open_data(
 
     Raises `UsageError` (unknown names with the nearest known, a path that two modalities fit equally) and `DataError`.
     """
+    how: dict[str, Any] = {"as_": as_, "form": form, "settings": settings or {}, "modality": modality}
     entry = catalogue.entries().get(str(data))
     if entry is not None:
+        if to is not None and (modality.name if modality is not None else as_ or entry.modality) == "image":
+            return _open_two(data, to, **how, licence=licence, consent=consent)
         if to is not None:
             raise UsageError(f"--to {to} beside '{data}'", "the paths of two files", "Leave --to out, or name two files")
         dataset = _open_entry(entry, as_, column, form, settings or {}, modality)
@@ -154,14 +160,16 @@ def open_data(
         raise DataError(f"{path} is empty", "a file or a folder with data", "Check that it was written")
     inside = _inside(path)
     named = parting.by_name(inside)
-    other = None if to is None else Path(to).expanduser()
-    others = _other_side(named, other) if named and other is not None else {}
-    if other is not None and not other.exists():
-        raise finding.missing(other)
     if modality is not None:
         name, reason = modality.name, "as the run was fitted"
     else:
         name, reason = finding.find(named.get("train", inside), as_, column)
+    if to is not None and name == "image":
+        return _open_two(data, to, **how, licence=licence, consent=consent)
+    other = None if to is None else Path(to).expanduser()
+    others = _other_side(named, other) if named and other is not None else {}
+    if other is not None and not other.exists():
+        raise finding.missing(other)
     about = _about(path)
     # a run from before they were stated says that they were not
     licence, consent = (None if said == NOT_STATED else said for said in (licence, consent))
@@ -229,6 +237,77 @@ def _open_entry(
         settings=given,
     )
     return _learned(dataset, form, learn=modality is None)
+
+
+def _open_two(
+    data: str | Path,
+    to: str | Path,
+    *,
+    as_: str | None,
+    form: str | None,
+    settings: Mapping[str, Any],
+    modality: Modality | None,
+    licence: str | None,
+    consent: str | None,
+) -> Dataset:
+    """Two sets of pictures, each a name or a path: those at ``to``, which are to be made of those at ``data``."""
+    entries = [catalogue.entries().get(str(side)) for side in (data, to)]
+    given = dict(settings)
+    for entry in entries if modality is None else ():
+        for name, value in (entry.settings if entry is not None else {}).items():
+            given.setdefault(name, value)
+    reader, given = _reader("image", given, modality)
+    alone = [open_data(side, as_=as_ or "image", form=form, settings=given, modality=modality) for side in (data, to)]
+    first, second = alone
+    names = [str(side.path if entry is None else side.name) for side, entry in zip(alone, entries, strict=True)]
+    if getattr(reader.settings, "partners", "no") == "no":
+        if modality is None:
+            domains.same_form(first.form, second.form, *names)  # type: ignore[arg-type]  # pictures are grids
+        parts = domains.unpaired(first.parts, second.parts, names)
+        findings = [f"{side}: {line}" for side, found in zip("AB", alone, strict=True) for line in found.findings]
+    else:
+        parts, findings = _paired(reader, alone, entries)
+    licences, sources = (list(dict.fromkeys(getattr(side, what) for side in alone)) for what in ("licence", "source"))
+    dataset = Dataset(
+        name=f"{first.name} to {second.name}",
+        path=second.path,
+        modality=reader,
+        parts=parts,
+        licence=licence if licence not in (None, NOT_STATED) else "; ".join(licences),
+        consent=consent if consent not in (None, NOT_STATED) else second.consent,
+        source="; ".join(sources),
+        fingerprint=fingerprint.of_item([side.fingerprint for side in alone]).hex(),
+        findings=findings,
+        reason=f"two sets of pictures, to turn {first.name} into {second.name}",
+        settings=given,
+    )
+    return _learned(dataset, form, learn=modality is None)
+
+
+def _paired(
+    reader: Modality, alone: Sequence[Dataset], entries: Sequence[catalogue.Entry | None]
+) -> tuple[dict[str, Collection], list[str]]:
+    """The parts of pairs of pictures: published ones where both sides have them, else cut as the second one is."""
+    folders = [entry.fetch() if entry is not None else None for entry in entries]
+    named = [
+        {part: folder / file for part, file in entry.parts.items()}
+        if entry and folder
+        else parting.by_name(_inside(side.path))
+        for side, entry, folder in zip(alone, entries, folders, strict=True)
+    ]
+    places = [_inside(side.path) for side in alone]
+    if set(named[0]) != set(named[1]):
+        raise DataError(
+            f"{places[0]} holds {', '.join(named[0]) or 'no parts'}, and {places[1]} {', '.join(named[1]) or 'none'}",
+            "the same parts in both",
+            "Name their folders alike",
+        )
+    if named[0]:
+        return _read_published(reader, named[0], None, named[1])
+    whole = _read(reader, places[0], None, places[1])
+    rules = {entry.rule if entry is not None else "" for entry in entries}
+    parts, said = parting.split(reader, whole, rules.pop() if len(rules) == 1 else "", places[1])
+    return parts, [*whole.findings, *said]
 
 
 def _other_side(named: Mapping[str, Path], other: Path) -> dict[str, Path]:

@@ -146,19 +146,22 @@ def joined(first: Collection, second: Collection) -> Collection:
     """Two parts of the same data as one, the second behind the first."""
     if first.classes != second.classes:
         raise UsageError("two collections with different classes", "parts of one data set")
-    if isinstance(first.artifacts, list) and isinstance(second.artifacts, list):
-        artifacts: Sequence[Artifact] = [*first.artifacts, *second.artifacts]
-    else:
-        artifacts = Joined(first.artifacts, second.artifacts)
     return replace(
         first,
-        artifacts=artifacts,
+        artifacts=_behind(first.artifacts, second.artifacts),
         labels=None if first.labels is None or second.labels is None else [*first.labels, *second.labels],
         captions=None if first.captions is None or second.captions is None else [*first.captions, *second.captions],
-        prompts=None if first.prompts is None or second.prompts is None else [*first.prompts, *second.prompts],
+        prompts=None if first.prompts is None or second.prompts is None else _behind(first.prompts, second.prompts),
+        sources=None if first.sources is None or second.sources is None else joined(first.sources, second.sources),
         groups={name: [*first.groups[name], *second.groups[name]] for name in first.groups if name in second.groups},
         findings=[],
     )
+
+
+def _behind(first: Sequence[Artifact], second: Sequence[Artifact]) -> Sequence[Artifact]:
+    if isinstance(first, list) and isinstance(second, list):
+        return [*first, *second]
+    return Joined(first, second)
 
 
 class Joined(Lazy):

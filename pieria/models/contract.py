@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from pieria.data.batch import Batch
+from pieria.data.batch import Batch, check
 from pieria.errors import FormError, UsageError
 from pieria.forms import Form
 from pieria.noise import Noise
@@ -33,6 +33,8 @@ class Model(nn.Module, ABC):
     - ``Settings``, ``Sampling``: the hyperparameters, and the options of drawing.
     - ``consumes``: the forms that it learns from; ``conditions``: the forms of condition that it accepts.
     - ``requires_condition``: it cannot do without one.
+    - ``pairing``: of a family whose condition is a picture: "paired", each item belongs to its condition, or "unpaired", the
+      two are drawn apart from each other.
     - ``likelihood``: what its ``log_prob`` is, "none" without one.
     - ``holds_data``: its weights contain training examples.
     - ``reads_in_order``: it learns a stream in order, each row of a batch going on where it was left a step before
@@ -50,6 +52,7 @@ class Model(nn.Module, ABC):
     consumes: ClassVar[frozenset[type[Form]]]
     conditions: ClassVar[frozenset[type[Form]]] = frozenset()
     requires_condition: ClassVar[bool] = False
+    pairing: ClassVar[Literal["paired", "unpaired"]] = "paired"
     likelihood: ClassVar[Likelihood] = "none"
     holds_data: ClassVar[bool] = False
     reads_in_order: ClassVar[bool] = False
@@ -322,6 +325,17 @@ class Fills(Protocol):
 
 
 @runtime_checkable
+class Translates(Protocol):
+    """Turns what is of one kind into what is of another: pictures of A into pictures of B."""
+
+    def translate(self, x: Tensor, to: str, options: AnySettings, noise: Noise) -> Tensor:
+        """``x`` ``[batch, channel, height, width]`` of any size as the kind ``to``, "b" or "a"; item i uses row i of draws.
+
+        Raises `UsageError` for a direction that was not learned.
+        """
+
+
+@runtime_checkable
 class FillsSymbols(Fills, Protocol):
     """Says what may stand at a masked place, given all the others."""
 
@@ -409,6 +423,7 @@ def abilities(model: Model | type[Model]) -> list[str]:
         "decodes": "decode",
         "encodes": "encode",
         "fills": "fill",
+        "translates": "translate",
         "embeds": "embed",
         "discriminates": "tell",
         "hides": "states",
@@ -430,6 +445,21 @@ def check_space(model: Decodes, space: str) -> None:
     """Raise `UsageError`, naming those that there are, unless the model has a latent space of this name."""
     if space not in model.latents:
         raise UsageError(f"no latent space is called {space!r}", f"this model has {', '.join(model.latents)}")
+
+
+def picture_given(model: Model, condition: Tensor | None, n: int) -> Tensor:
+    """The pictures that ``n`` items are to be made of, checked: a model that turns pictures has none to begin with."""
+    if condition is None:
+        raise UsageError(
+            f"no picture for {type(model).__name__}, which turns pictures into others",
+            "one picture for each item",
+            "Use 'pieria translate RUN FILE'",
+        )
+    assert model.condition is not None
+    check(model.condition, condition, "the condition")
+    if len(condition) != n:
+        raise UsageError(f"{len(condition)} pictures for {n} items", "one picture for each item")
+    return condition
 
 
 def device_of(model: nn.Module) -> torch.device:

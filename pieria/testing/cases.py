@@ -53,6 +53,11 @@ class Case:
     where: Tensor | None = None
 
     @property
+    def settled(self) -> bool:
+        """Whether the condition settles the item, so that there is nothing left to draw."""
+        return self.conditions is not None and int((self.truth > 0).sum()) == len(self.conditions)
+
+    @property
     def continuous(self) -> bool:
         """Whether the points are nodes of a quadrature."""
         return self.points.x.is_floating_point()
@@ -80,7 +85,7 @@ def _generator(name: str) -> np.random.Generator:
 
 
 def _discrete(
-    name: str, form: Form, items: Tensor, truths: list[Tensor], prompts: tuple[Tokens, Tensor] | None = None
+    name: str, form: Form, items: Tensor, truths: list[Tensor], prompts: tuple[Form, Tensor] | None = None
 ) -> Case:
     """A case from all items ``[item, …]`` and their planted probabilities (one list, or one for each of two labels).
 
@@ -200,6 +205,15 @@ def _grid(name: str, levels: int, ordered: bool, labelled: bool = False) -> Case
 
     shares = [(0.5, 0.3, 0.2), (0.1, 0.1, 0.8)] if labelled else [(0.5, 0.3, 0.2)]
     return _discrete(name, form, items, [truth(s) for s in shares])
+
+
+def _grid_of_grid() -> Case:
+    """Two pictures of grey ink, and what becomes of each: the same in black, which is found without knowing the pairs."""
+    form = Grid(1, 2, 2, levels=3)
+    items = torch.tensor(list(itertools.product(range(3), repeat=4))).view(-1, *form.shape)
+    given = torch.tensor([[[[1, 0], [0, 0]]], [[[1, 1], [0, 1]]]])
+    truths = [(items == one).flatten(1).all(dim=1).double() for one in 2 * given]
+    return _discrete("grid of a grid", form, items, truths, (form, given))
 
 
 def _nodes(reach: float, count: int, low: float, high: float, bins: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -360,6 +374,7 @@ CASES: dict[str, tuple[type[Form], type[Form] | None, Callable[[], Case]]] = {
     "grid of levels": (Grid, None, lambda: _grid("grid of levels", 3, True)),
     "grid of tiles": (Grid, None, lambda: _grid("grid of tiles", 3, False)),
     "binary grid with a label": (Grid, Label, lambda: _grid("binary grid with a label", 2, True, labelled=True)),
+    "grid of a grid": (Grid, Grid, _grid_of_grid),
     "continuous grid": (Grid, None, _continuous_grid),
     "row": (Row, None, _row),
     "row with a prompt": (Row, Tokens, _row_prompted),

@@ -227,7 +227,8 @@ def check_repeats(subject: Subject) -> None:
     again = subject.draw(8, seed=3)
     torch.random.set_rng_state(state)
     same(again, first, "the same seed twice")
-    expect(not torch.equal(subject.draw(8, seed=4), first), "the same items from another seed", "other items")
+    if not subject.case.settled:
+        expect(not torch.equal(subject.draw(8, seed=4), first), "the same items from another seed", "other items")
     noise = ItemNoise(3, 8)
     parts = [subject.draw(stop - start, noise=noise.part(start, stop)) for start, stop in ((0, 3), (3, 8))]
     alike(torch.cat(parts), first, "items drawn in batches of 3 and 5, against one of 8")

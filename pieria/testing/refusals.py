@@ -40,6 +40,16 @@ def check_refuses(subject: Subject) -> None:
         _refused("a prompt with an unknown symbol", model.sample, 2, subject.options, ItemNoise(0, 2), unknown)
         prompts = subject.case.labels(3)
         _refused("three prompts for two items", model.sample, 2, subject.options, ItemNoise(0, 2), prompts)
+    elif isinstance(subject.case.condition, Grid):
+        pictures = subject.case.labels(3)
+        assert pictures is not None
+        _refused("no picture", model.sample, 2, subject.options, ItemNoise(0, 2))
+        _refused("three pictures for two items", model.sample, 2, subject.options, ItemNoise(0, 2), pictures)
+        strange = torch.cat([pictures[:2]] * 2, dim=1)
+        _refused("pictures of other channels", model.sample, 2, subject.options, ItemNoise(0, 2), strange)
+        _refused("a condition it does not take", type(model), model.settings, form, Label(("a", "b")))
+        wider = Grid(form.channels + 1, form.height, form.width + 1) if isinstance(form, Grid) else Grid(1, 2, 2)
+        _refused("pictures of another size to learn from", type(model), model.settings, form, wider)
     elif Label not in subject.family.conditions and subject.case.where is None:
         _refused("a condition it does not take", type(model), model.settings, form, Label(("a", "b")))
     if isinstance(form, Tokens) and form.end is not None and "length" in subject.model.Sampling.model_fields:

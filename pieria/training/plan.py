@@ -30,9 +30,12 @@ class Plan(Settings):
     seconds: float | None = Field(None, gt=0, description="how long to train, evaluation and saving not counted")
     batch: int = Field(64, ge=1, description="items in one step, over all processes and parts")
     rate: float = Field(1e-3, gt=0, description="the learning rate after the warm-up")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="how the learning rate goes on after the warm-up")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="how the learning rate goes on after the warm-up"
+    )
+    hold: float = Field(0.0, ge=0, lt=1, description="linear: the share of the steps before the learning rate goes down")
     warmup: int = Field(50, ge=1, description="steps in which the learning rate grows from 0 to its full value")
-    final: float = Field(0.1, ge=0, le=1, description="cosine: the learning rate at the end, as a share of the full one")
+    final: float = Field(0.1, ge=0, le=1, description="cosine, linear: the rate at the end, as a share of the full one")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's memory of the gradient")
     beta2: float = Field(0.99, ge=0, lt=1, description="AdamW's memory of the squared gradient")
@@ -105,7 +108,8 @@ class Plan(Settings):
         """The learning rate of ``step``; ``total`` may be None only for the steps before ``timed(total)``.
 
         Those follow the ramp ``rate * min(1, (step + 1) / warmup)``. If the run is so short that the ramp has not reached
-        the top by then, it does so in as many steps again. Then comes half a cosine down to ``final * rate``.
+        the top by then, it does so in as many steps again. Then comes half a cosine, or after the share
+        ``hold`` of all steps a straight line, down to ``final * rate``.
         """
         if total is None or step < self.timed(total):
             return self.rate * min(1.0, (step + 1) / self.warmup)
@@ -117,7 +121,11 @@ class Plan(Settings):
         if self.schedule == "constant":
             return self.rate
         start = known + max(0, steeper)
-        done = min(1.0, (step - start) / max(1, total - 1 - start))
+        if self.schedule == "linear":
+            start = max(start, int(self.hold * total))
+        done = min(1.0, max(0.0, (step - start) / max(1, total - 1 - start)))
+        if self.schedule == "linear":
+            return self.rate * (self.final + (1 - self.final) * (1 - done))
         return self.rate * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done)))
 
     def evaluates(self, total: int) -> int:

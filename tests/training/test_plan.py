@@ -70,3 +70,12 @@ def test_stages_share_the_budget():
 def test_times_that_cannot_be_read(time):
     with pytest.raises(UsageError, match="time"):
         seconds_of(time)
+
+
+def test_a_straight_line_begins_after_its_hold():
+    plan = Plan(rate=1.0, warmup=10, schedule="linear", hold=0.5, final=0.0)
+    rates = [plan.rate_at(step, 1001) for step in range(1001)]
+    assert rates[9:501] == [1.0] * 492
+    assert rates[750] == pytest.approx(0.5)
+    assert rates[1000] == 0
+    assert Plan(rate=1.0, warmup=10, schedule="linear").rate_at(999, 1000) == pytest.approx(0.1)
