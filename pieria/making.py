@@ -11,8 +11,9 @@ from pieria.errors import UsageError, unknown
 from pieria.forms import Label, Tokens
 from pieria.modalities.chat import Chat
 from pieria.modalities.contract import Artifact
-from pieria.models.contract import device_of
+from pieria.models.contract import Displays, Model, device_of
 from pieria.noise import ItemNoise
+from pieria.settings import Settings
 from pieria.texts import Texts
 
 if TYPE_CHECKING:
@@ -215,12 +216,12 @@ class Makes(Texts):
         if isinstance(self.modality, Chat) and named.get("prompt"):
             return self._told_of_talk(named["prompt"], shots, styled(style, asked, self.model.Sampling))
         options = self.model.Sampling.of(styled(style, asked, self.model.Sampling))
-        said: list[str] = []
+        said = _told_of_grain(self.model, options)
         if shots is not None:
             few = self._shots(shots, options)
-            named["prompt"], said = few.ask(named.get("prompt") or "").text, few.told()
+            named["prompt"], said = few.ask(named.get("prompt") or "").text, [*said, *few.told()]
         wishes = Wishes(**{**named, "prompt": named.get("prompt") or "", "bias": named.get("bias") or {}})
-        return [*said, *Writer(self.model, self.modality, options, wishes).remarks()] if wishes.any() else []
+        return [*said, *(Writer(self.model, self.modality, options, wishes).remarks() if wishes.any() else [])]
 
     def write(self, artifacts: Sequence[Artifact], out: str | Path, *, seed: int | None = None) -> list[Path]:
         """Write artifacts in the modality's own format; where it has a place for it, the file names this run."""
@@ -256,3 +257,11 @@ def _class(name: str | int, form: Label) -> int:
     if isinstance(name, int) and 0 <= name < len(form.classes):
         return name
     raise unknown("class", str(name), form.classes)
+
+
+def _told_of_grain(model: Model, options: Settings) -> list[str]:
+    """What to say to someone who looks at items that are drawn otherwise than they would be shown."""
+    shown = model.display(options).options if isinstance(model, Displays) else options
+    chosen = shown.model_dump()
+    changed = " ".join(f"--set {name}={chosen[name]}" for name, value in options if chosen[name] != value)
+    return [f"drawn from the model's own law, with its grain; what previews show comes with {changed}"] if changed else []

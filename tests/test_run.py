@@ -304,3 +304,9 @@ def test_data_that_have_changed_are_refused(home, tmp_path):
     (tmp_path / "names.txt").write_text("\n".join(NAMES[1:]) + "\n")
     with pytest.raises(DataError, match="has changed since"):
         pieria.load(tmp_path / "run").dataset()
+
+
+def test_who_looks_at_samples_is_told_how_previews_are_drawn(tmp_path):
+    run = pieria.fit("digits", model="vae", preset="tiny", steps=2, out=tmp_path / "vae", settings={"latent": 2})
+    assert run.remarks()[0].endswith("--set observation=typical")
+    assert run.remarks(observation="typical") == []

@@ -20,6 +20,7 @@ from pieria.noise import ItemNoise
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MANY = 1024  # codes whose mean is the middle of the latent space
 WORDS = ("training data", "latent space", "loss", "hyperparameters", "likelihood", "noise", "temperature", "overfitting")
 
 
@@ -154,9 +155,10 @@ def _latent(model: Model, modality: Modality, seed: int, side: int = 8) -> str:
             + [a * (1 - b) for a in across for b in across]
             + [a * b for a in across for b in across]
         ).view(4, side * side)
-        # a mixture of Gaussian codes is shorter than they are; rescaled, it stays where the decoder was trained
+        # a mixture of codes is nearer to their mean than they are; rescaled, it stays where the decoder was trained
         weights = weights.to(corners)
-        codes = (weights.T @ corners) / weights.T.norm(dim=1, keepdim=True)
+        mean = model.prior(MANY, ItemNoise(seed, MANY)).flatten(1).mean(dim=0)
+        codes = mean + (weights.T @ (corners - mean)) / weights.T.norm(dim=1, keepdim=True)
         decoded = model.decode(codes.view(side * side, *model.latents["z"]))
     lead = paragraphs(
         "Four codes stand in the corners: of 32 drawn from the prior, those whose items differ most. Between them the codes "

@@ -32,7 +32,7 @@ from pieria.layers.gaussians import Gaussians
 from pieria.layers.mlp import MLP
 from pieria.layers.precision import Precision, products
 from pieria.layers.rows import RowEncoding
-from pieria.losses.observation import Mixed, Observation, over_grid
+from pieria.losses.observation import Mixed, Observation, OverGrid, over_grid
 from pieria.models.contract import Losses, Model, NoOptions, Phase, Stage, Step, check_space, device_of
 from pieria.noise import Noise, StepNoise
 from pieria.settings import Field
@@ -152,6 +152,12 @@ class Autoencoder(Model):
         inside = options.inside if isinstance(options, AutoencoderSampling) else True
         return self.coder.rows.inside(x) if self.coder.rows is not None and inside else x
 
+    def expected(self, z: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
+        """What is written for each code, not rounded: ``[n, channel, height, width]``; it has a slope in ``z``."""
+        del condition
+        check_space(self, space)
+        return self.coder.expected(self.coder.generate(z))
+
     # ---- drawing -----------------------------------------------------------------------------------------------------
 
     def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
@@ -260,6 +266,11 @@ class Coder(Model):
             return self.law.typical(raw)
         assert isinstance(self.form, Grid)
         return grids.write(self.form, raw)
+
+    def expected(self, raw: Tensor) -> Tensor:
+        """What was written, as `grids.read` gives items."""
+        assert self.law is None or isinstance(self.law, OverGrid)
+        return raw if self.law is None else self.law.expected(raw)
 
     def error(self, raw: Tensor, x: Tensor) -> Tensor:
         """How far it lies from the item, ``[batch]``: squared differences in [-1, 1], or nats, summed over the cells."""

@@ -29,6 +29,7 @@ from pieria.training.game import Game, Said
 from pieria.training.heldout import HeldOut, unit
 from pieria.training.interrupts import Interrupts
 from pieria.training.journal import Journal, finite
+from pieria.training.memory import keep_freed
 from pieria.training.plan import Plan
 from pieria.training.processes import Processes
 from pieria.training.stages import Prepares, chosen, course, order_of
@@ -87,6 +88,8 @@ def learn(
     Raises `TrainingError` at the first loss or gradient that is not finite.
     """
     processes = Processes.join(device_wanted(model, plan))
+    if processes.device.type == "cpu":
+        keep_freed()
     adapted = low_rank.adapters(model, plan.lora_rank, plan.seed)
     with _settled(plan), adapted as said, Interrupts() as interrupts:
         if said:
