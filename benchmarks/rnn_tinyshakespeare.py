@@ -26,7 +26,8 @@ PRESETS = {"lstm": "shakespeare-lstm", "minGRU": "shakespeare-mingru"}
 SECONDS: dict[bool, dict[str, float]] = {True: {"lstm": 220.0, "minGRU": 220.0}, False: {"lstm": 1500.0, "minGRU": 600.0}}
 GOALS = {True: {"lstm": 1.75, "minGRU": 1.70}, False: {"lstm": 1.52, "minGRU": 1.56}}
 # what so short a training can fill, and does not overfit
-HURRIED: dict[bool, dict[str, object]] = {True: {"width": 320, "dropout": 0.1}, False: {"width": 400, "dropout": 0.25}}
+SHORT: dict[str, object] = {"width": 320, "dropout": 0.1}
+HURRIED = {True: {"lstm": SHORT, "minGRU": SHORT}, False: {"lstm": {"width": 400, "dropout": 0.25}, "minGRU": SHORT}}
 
 
 def fitted(preset: str, train: StreamExamples, seconds: float, settings: dict[str, object]) -> tuple[RNN, History]:
@@ -59,7 +60,7 @@ def measure(gate: bool) -> Outcome:
     measured: dict[str, float] = {}
     notes = []
     for name, preset in PRESETS.items():
-        model, history = fitted(preset, everything, SECONDS[gate][name], HURRIED[gate])
+        model, history = fitted(preset, everything, SECONDS[gate][name], HURRIED[gate][name])
         measured[f"{name}, nats a character"] = round(nats(model, test), 4)
         measured[f"{name}, steps"] = history.steps
         batch = RNN.presets[preset].get("batch", RNN.training_defaults["batch"])

@@ -16,7 +16,6 @@ no likelihood. Papers: Karras et al. 2020, arXiv 1912.04958 (StyleGAN2); 2019, a
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -27,11 +26,10 @@ from pieria.forms import Form, Grid, Label
 from pieria.layers import grids
 from pieria.layers.augmentation import adapt, augment, notice
 from pieria.layers.convolution import halvings
-from pieria.layers.equalised import Convolution, Linear, Shrinking, bent
-from pieria.layers.filters import doubled
 from pieria.layers.labels import Labels
-from pieria.layers.modulation import Modulated, StyledConvolution
+from pieria.layers.modulation import Modulated
 from pieria.layers.precision import Precision, products
+from pieria.layers.styled import Discriminator, Mapping, Synthesis
 from pieria.losses import adversarial
 from pieria.models.contract import Losses, Model, Phase, Step, check_space
 from pieria.noise import ItemNoise, Noise
@@ -71,107 +69,6 @@ class StyleGAN2Sampling(AnySettings):
     detail: float | None = Field(
         None, ge=0, description="scale of the noise at each size; as truncation if unset, at most 1"
     )
-
-
-class Mapping(nn.Module):
-    """A code (and a label) to a style: ``[batch, latent]`` to ``[batch, style]``."""
-
-    def __init__(self, settings: StyleGAN2Settings, classes: int) -> None:
-        super().__init__()
-        self.label = Linear(classes, settings.latent) if classes else None
-        inputs = settings.latent * (2 if classes else 1)
-        widths = [inputs, *[settings.style] * settings.mapping]
-        self.layers = nn.ModuleList(Linear(before, after, pace=0.01) for before, after in pairwise(widths))
-
-    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
-        """``labels`` is one-hot ``[batch, classes]``."""
-        x = _unit(z)
-        if self.label is not None:
-            x = torch.cat([x, _unit(self.label(labels))], dim=1)
-        for layer in self.layers:
-            x = bent(layer(x))
-        return x
-
-
-def _unit(x: Tensor) -> Tensor:
-    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
-
-
-class Synthesis(nn.Module):
-    """Styles to a picture: a learned field, doubled until it is whole; the picture is the sum over all sizes."""
-
-    def __init__(self, settings: StyleGAN2Settings, sizes: list[tuple[int, int]], outputs: int) -> None:
-        super().__init__()
-        self.sizes, widths = sizes, _features(settings, sizes)
-        self.start = nn.Parameter(torch.randn(widths[0], *sizes[0]))
-        style, before = settings.style, [widths[0], *widths[:-1]]
-        # at each size but the first, one convolution that doubles; at each, one that does not
-        self.doubling = nn.ModuleList(
-            StyledConvolution(a, b, style, double=True) for a, b in list(zip(before, widths, strict=True))[1:]
-        )
-        self.staying = nn.ModuleList(StyledConvolution(width, width, style) for width in widths)
-        self.tones = nn.ModuleList(Modulated(width, outputs, 1, style, demodulate=False) for width in widths)
-        self.tone_bias = nn.Parameter(torch.zeros(outputs))
-        self.styles = 2 * len(sizes)  # one a convolution, and the last one's picture
-
-    def steps(
-        self, styles: Tensor, noise: Callable[[int, tuple[int, int]], Tensor | None]
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Features and picture at each size; ``styles`` is ``[batch, self.styles, style]``, ``noise`` by place and size."""
-        x = self.start.expand(len(styles), -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        w = iter(styles.unbind(1))
-        picture: Tensor | None = None
-        style = next(w)
-        for place, size in enumerate(self.sizes):
-            if place:
-                x = self.doubling[place - 1](x, style, size, noise(2 * place - 1, size))
-                style = next(w)
-            x = self.staying[place](x, style, size, noise(2 * place, size))
-            style = next(w)
-            tone = self.tones[place](x, style)  # shares its style with the next convolution
-            picture = tone if picture is None else tone + doubled(picture)[..., : size[0], : size[1]]
-            yield x, picture + self.tone_bias[:, None, None]
-
-    def forward(self, styles: Tensor, noise: Callable[[int, tuple[int, int]], Tensor | None]) -> Tensor:
-        """The picture ``[batch, outputs, height, width]``."""
-        *_, (_, picture) = self.steps(styles, noise)
-        return picture
-
-
-def _features(settings: StyleGAN2Settings, sizes: list[tuple[int, int]]) -> list[int]:
-    return [max(1, min(settings.channels, settings.budget // max(size))) for size in sizes]
-
-
-class Discriminator(nn.Module):
-    """Scores pictures ``[batch, inputs, height, width]``: ``[batch]``, higher for real."""
-
-    def __init__(self, settings: StyleGAN2Settings, sizes: list[tuple[int, int]], inputs: int, classes: int) -> None:
-        super().__init__()
-        widths = _features(settings, sizes)[::-1]
-        self.enter = Convolution(inputs, widths[0], 1)
-        self.blocks = nn.ModuleList(Shrinking(before, after) for before, after in pairwise(widths))
-        self.group, last = settings.group, widths[-1]
-        self.look = Convolution(last + 1, last, 3)
-        self.think = Linear(last * sizes[0][0] * sizes[0][1], last)
-        self.score = Linear(last, max(1, classes))
-        self.classes = classes
-
-    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        """``labels`` is one-hot ``[batch, classes]``: each class has a score of its own (projection)."""
-        x = bent(self.enter(x.contiguous(memory_format=torch.channels_last)))
-        for block in self.blocks:
-            x = block(x)
-        x = bent(self.look(torch.cat([x, self._variety(x)], dim=1)))
-        scores: Tensor = self.score(bent(self.think(x.flatten(1))))
-        return (scores * labels).sum(dim=1) if self.classes else scores[:, 0]
-
-    def _variety(self, x: Tensor) -> Tensor:
-        """How much the features differ within a group of pictures, as one more feature ``[batch, 1, height, width]``."""
-        n = len(x)
-        size = next(size for size in range(min(self.group, n), 0, -1) if n % size == 0)
-        each = x.float().unflatten(0, (size, n // size))
-        spread = ((each - each.mean(dim=0)).square().mean(dim=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
-        return spread.repeat(size)[:, None, None, None].expand(n, 1, *x.shape[-2:]).to(x.dtype)
 
 
 class StyleGAN2(Model):
@@ -218,9 +115,11 @@ class StyleGAN2(Model):
         self.labels = Labels(condition)
         cells = grids.channels(self.form)
         sizes = halvings(self.form.height, self.form.width)[::-1]
-        self.mapping = Mapping(settings, self.labels.width)
-        self.synthesis = Synthesis(settings, sizes, cells)
-        self.discriminator = Discriminator(settings, sizes, cells, self.labels.width)
+        widths = [max(1, min(settings.channels, settings.budget // max(size))) for size in sizes]
+        classes = self.labels.width
+        self.mapping = Mapping(settings.latent, settings.style, settings.mapping, classes)
+        self.synthesis = Synthesis(sizes, widths, settings.style, cells)
+        self.discriminator = Discriminator(sizes, widths, cells, classes, settings.group)
         # the paper's rule: by the number of cells, for batches of 32
         self.slope_weight = settings.slope_weight or 2e-4 * self.form.height * self.form.width / 32
         self.register_buffer("path", torch.zeros(()))  # the mean length of a path so far
