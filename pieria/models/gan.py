@@ -107,8 +107,8 @@ class GAN(Model):
     conditions = frozenset({Label})
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny": {"latent": 4, "widths": (32, 32), "channels": 16, "modes": 4, "precision": "float32"},
-        "wasserstein": {"loss": "wasserstein", "critic_steps": 3},
-        "spectral": {"loss": "hinge", "penalty": "none", "spectral": True},
+        "wasserstein": {"loss": "wasserstein", "critic_steps": 3, "rate": 1e-3},
+        "spectral": {"loss": "hinge", "penalty": "none", "spectral": True, "rate": 1e-3},
         "dcgan": {
             "latent": 100, "channels": 256, "penalty": "none", "precision": "float32", "batch": 128,
             "rate": 2e-4, "schedule": "constant", "warmup": 1, "beta1": 0.5, "beta2": 0.999, "average": 0.0,
@@ -122,7 +122,7 @@ class GAN(Model):
     }  # fmt: skip
     training_defaults: ClassVar[dict[str, Any]] = {
         "batch": 64,
-        "rate": 1e-3,
+        "rate": 2e-3,
         "schedule": "cosine",
         "warmup": 50,
         "weight_decay": 0.0,

@@ -1,4 +1,6 @@
 import copy
+import os
+import signal
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from pieria.settings import assign
 from pieria.training.loop import learn
 from pieria.training.plan import Plan
 from pieria.training.watch import Watch
+from pieria.training.workspace import Workspace, read_log
 from tests.models.game import move, play
 
 POINTS = Row((Column("x", "number"), Column("y", "number")))
@@ -225,6 +228,40 @@ def test_looks_tell_how_many_clusters_are_covered_all_at_once_and_the_same_in_pa
     assert history.unit == GAN.validation_unit
     batch = held.batch(range(100))
     assert float(model.validate(batch, ItemNoise(0, 100)).loss) == pytest.approx(history.held_out)
+
+
+def stopped_after(steps):
+    """Somebody presses Ctrl-C in the step after these."""
+    done = []
+
+    def progress(pace):
+        done.append(pace)
+        if len(done) == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return Watch(progress=progress)
+
+
+@pytest.mark.parametrize("network", ["dcgan", "resnet"])
+def test_a_stopped_run_goes_on_to_the_same_bits_statistics_strength_and_looks(network, tmp_path):
+    form = Grid(1, 8, 8, levels=16)
+    train, held = ItemExamples(form, clustered(200)), ItemExamples(form, clustered(60, 1))
+    given = {"steps": 15, "batch": 8, "evaluate_every": 4, "report_every": 2, "threads": 1}
+    steered = {"augment_items": 100, "augment_target": 0.01}
+    plan, ends, logs = Plan.layered(GAN.training_defaults, given), [], []
+    for name, after in (("whole", 99), ("halves", 7)):
+        for begun in (False, True)[: 1 if after == 99 else 2]:
+            model, path = tiny(form, network=network, augment="adaptive", **steered), tmp_path / name
+            with Workspace.open(path) if begun else Workspace.create(path, "", {"family": "gan"}) as space:
+                watch = Watch() if begun else stopped_after(after)
+                learn(model, train, held, plan, workspace=space, resume=begun, watch=watch)
+        ends.append(model.state_dict())
+        lines = [line for line in read_log(path) if "validation_parts" in line]
+        logs.append([(line["step"], line["validation"], line["validation_parts"]) for line in lines])
+    assert float(ends[0]["strength"]) > 0 or float(ends[0]["signs"][1]) > 0
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    assert logs[0] == logs[1]
+    assert [step for step, *_ in logs[0]] == [4, 8, 12, 15]
 
 
 def test_rows_have_clusters_too():
