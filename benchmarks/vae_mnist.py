@@ -5,7 +5,7 @@ digit is met; one stochastic layer of 50 units between perceptrons of 200-200; t
 fixed seed. C-FID: 10,000 digits drawn against the 10,000 test digits in the package's frozen features, its floor with 10,000
 training digits. Goal: at most 87.0 nats after an hour on two cores (theirs reached 86.76 after 3,280 passes over the data).
 The gate trains two minutes, scores the first 500 digits with 1,000 samples and draws 2,000: at most 93 nats.
-`iwae_mnist` is the same with 50 draws.
+On a GPU the goal is 86.8 after half an hour. `iwae_mnist` is the same with several codes for each digit in training.
 """
 
 import time
@@ -23,16 +23,18 @@ from pieria.evaluation.comparison import draw, spread
 from pieria.evaluation.distances import frechet
 from pieria.evaluation.features import network, picture_features
 from pieria.forms import Grid
+from pieria.models.contract import device_of
 from pieria.models.vae import VAE, VAESettings
 from pieria.noise import Noise, key_of, seeded
 from pieria.training.loop import learn
 from pieria.training.plan import Plan
 
 FORM = Grid(1, 28, 28, levels=2)
-NETWORK = {"network": "mlp", "latent": 50, "widths": (200, 200)}
-SECONDS, SAMPLES, DRAWN = 3600, 5000, 10_000
-GOAL, GATE = 87.0, 93.0
-RATE = 3e-3  # 1e-3 learns as well in the end, and much later
+NETWORK = {"network": "mlp", "latent": 50, "widths": (200, 200), "optimiser": "orthogonal"}
+SECONDS, SAMPLES, DRAWN = 1800 if torch.cuda.is_available() else 3600, 5000, 10_000
+GOAL, GATE = 86.8 if torch.cuda.is_available() else 87.0, 93.0
+# orthogonal steps twice as large as AdamW's would be: half the time of AdamW at 3e-3 (docs/log.md)
+RATE = 4e-3
 AT_ONCE = 100  # digits scored together
 
 
@@ -79,11 +81,11 @@ def score(model: VAE, test: Examples, samples: int) -> tuple[float, float, float
     begun, total, single = time.perf_counter(), 0.0, 0.0
     for batch in test.sweep(AT_ONCE):
         model.importance = samples
-        total -= float(model.log_prob(batch).double().sum())
+        total -= float(model.log_prob(batch.to(device_of(model))).double().sum())
     seconds = time.perf_counter() - begun
     for batch in test.sweep(AT_ONCE):
         model.importance = 1
-        single -= float(model.log_prob(batch).double().sum())
+        single -= float(model.log_prob(batch.to(device_of(model))).double().sum())
     return total / len(test), single / len(test), seconds
 
 
@@ -94,16 +96,16 @@ def likeness(model: VAE, train: Examples, test: Examples, count: int) -> tuple[f
     return frechet(features[0], features[1]), frechet(features[0], features[2])
 
 
-def measured(settings: dict[str, Any], plan: dict[str, Any], gate: bool) -> Outcome:
-    """What a VAE with these settings reaches under the protocol; ``plan`` is what it learns by beside its defaults."""
-    seconds, samples, goal, drawn = (120, 1000, GATE, 2000) if gate else (SECONDS, SAMPLES, GOAL, DRAWN)
+def measured(settings: dict[str, Any], gate: bool, goal: float) -> Outcome:
+    """What a VAE with these settings reaches under the protocol."""
+    seconds, samples, drawn = (120, 1000, 2000) if gate else (SECONDS, SAMPLES, DRAWN)
     train = Binarised(torch.cat([digits("train"), digits("validation")]), seed=0)
     whole = Binarised(digits("test"), seed=1)
     test = Binarised(whole.grey[:500], seed=1) if gate else whole
     with seeded(0, "weights"):
         model = VAE(VAESettings.of({**NETWORK, **settings}), FORM)
     # no held-out looks, so that the whole budget is training
-    learning = {"average": 0.999, "final": 0.01, "evaluate_every": 0, **plan}
+    learning = {"rate": RATE, "average": 0.999, "final": 0.01, "evaluate_every": 0}
     learned = Plan.of({**VAE.training_defaults, "seconds": seconds, **learning})
     begun = time.perf_counter()
     learn(model, train, None, learned)
@@ -133,4 +135,4 @@ def measured(settings: dict[str, Any], plan: dict[str, Any], gate: bool) -> Outc
 
 def measure(gate: bool) -> Outcome:
     """``gate`` trains two minutes, scores 500 digits with 1,000 samples and draws 2,000."""
-    return measured({"draws": 1}, {"rate": RATE}, gate)
+    return measured({"draws": 1}, gate, GATE if gate else GOAL)

@@ -207,10 +207,14 @@ def load(path: Path | None = None) -> tuple[Inception, str]:
     state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     with torch.device("meta"):
         network = Inception()
-    state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
-    network.load_state_dict(state, assign=True)
-    # channels last: a third less time on processors
-    return network.to(memory_format=torch.channels_last).eval().requires_grad_(False), found
+    # channels last: a quarter less time on processors
+    weights = {
+        name: value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
+        for name, value in state.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    network.load_state_dict(weights, assign=True)
+    return network.eval().requires_grad_(False), found
 
 
 def as_shown(x: Tensor, form: Grid) -> Tensor:

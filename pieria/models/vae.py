@@ -143,9 +143,10 @@ class VAE(Model):
             seen = (grids.channels(form), form.height, form.width)
             if self._convolves():
                 self.read = Encoder(grids.channels(form), form.height, form.width, settings.channels, nonlinear="silu")
-                wide = widths[-1:]
+                wide = widths[-1]
                 self.write = nn.Sequential(
-                    MLP(latent + given, wide, None), Decoder(*wide, *self.shape, settings.channels, nonlinear="silu")
+                    MLP(latent + given, (wide,), None),
+                    Decoder(wide, self.observation.outputs, form.height, form.width, settings.channels, nonlinear="silu"),
                 )
                 features = self.read.outputs + given
             else:
@@ -248,10 +249,9 @@ class VAE(Model):
     def loss(self, batch: Batch, noise: Noise) -> Losses:
         """The negative evidence lower bound: nats to write the item back, plus β times the nats that its code says."""
         labels = self.labels(batch.condition, len(batch))
-        beta = self.settings.beta
+        beta, precise = self.settings.beta, self.settings.precision
         if self.settings.kl_warmup:
             beta *= min(1.0, float(self.get_buffer("steps") + 1) / self.settings.kl_warmup)
-        precise = self.settings.precision
         with products(precise, batch.x.device):
             guess = self.infer(self._seen(batch.x), labels)
         z, told = self.codes(guess, noise.normal("z", (self.settings.draws, self.numbers)).to(guess[0]))  # [batch, draw, …]

@@ -256,7 +256,7 @@ def test_a_path_slope_is_of_the_usual_bound():
             tiny(BINARY, gradient="path", **settings)
 
 
-def test_orthogonal_steps_are_for_the_matrices_of_the_networks(tmp_path):
+def test_orthogonal_steps_are_for_the_matrices_of_the_networks():
     model = tiny(BINARY, prior="vamp", made_up=3, optimiser="orthogonal")
     first, *others = model.groups()["model"]
     assert all(p.dim() == 2 for p in first["params"])
@@ -267,7 +267,5 @@ def test_orthogonal_steps_are_for_the_matrices_of_the_networks(tmp_path):
     assert len(listed) == len(list(model.parameters()))
     plain = tiny(BINARY, latent=1)
     assert [list(group) for group in plain.groups()["model"]] == [["params"]]  # as it always was: runs can be resumed
-    assert (
-        float(play(tiny(BINARY, latent=1, optimiser="orthogonal"), correlated(), 60).log_prob(Batch(correlated(50))).mean())
-        > -1.1
-    )
+    learned = play(tiny(BINARY, latent=1, optimiser="orthogonal"), correlated(), 100, rate=1e-2)
+    assert float(learned.log_prob(Batch(correlated(50))).mean()) > -1.1  # two independent cells have -1.39
