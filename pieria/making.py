@@ -1,6 +1,7 @@
 """What a run makes: samples, drawings with their odds, texts longer than the context; and writing them to files."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -257,7 +258,7 @@ class Makes(Texts):
 
     def translations(
         self,
-        what: "str | Path | Picture | Sequence[str | Path | Picture]",
+        what: "str | Path | Picture | Iterable[str | Path | Picture]",
         *,
         to: str = "b",
         resize: bool = False,
@@ -266,31 +267,31 @@ class Makes(Texts):
         batch: int = 16,
         **options: Any,
     ) -> "Iterator[Artifact]":
-        """What `translate` gives of pictures, one by one as they are made: of any number, few are in memory at once."""
+        """What `translate` gives of pictures, one by one as they are made: of any number, few are in memory at once.
+
+        ``what`` may also be an iterator of PIL images.
+        """
         from pieria import translating
 
         if batch < 1:
             raise UsageError(f"{batch} pictures together", "at least 1")
         asked = self.model.Sampling.of(options)
-        given = [what] if isinstance(what, str | Path) or not isinstance(what, Sequence) else list(what)
-        paths = [item for item in given if isinstance(item, str | Path)]
+        single = isinstance(what, str | Path) or not isinstance(what, Iterable)
+        given: Any = [what] if single else list(what) if isinstance(what, Sequence) else what
+        paths = [item for item in given if isinstance(item, str | Path)] if isinstance(given, list) else []
         if paths and len(paths) < len(given):
             raise UsageError("pictures and paths at once", "one of them")
         found = translating.pictures_in(paths) if paths else []
         how: dict[str, Any] = {"to": to, "resize": resize, "seed": seed, "batch": batch}
-        pictures: Any = translating.opened(found) if paths else given
+        pictures = translating.opened(found) if paths else given
         made = translating.translated(self.model, self.modality, pictures, asked, **how)
         if out is None:
             return made
-        digits = max(4, len(str(len(given) - 1)))
         folder = Path(out)
         if folder.is_file() or is_picture(folder.name):
             raise UsageError(f"{out} is a file", "a folder, in which each picture keeps its name", "Change --out")
-        places = (
-            translating.places_for(found, folder)
-            if paths
-            else [folder / f"{place:0{digits}}.png" for place in range(len(given))]
-        )
+        numbered = (folder / f"{place:06}.png" for place in count())
+        places = translating.places_for(found, folder) if paths else numbered
         return translating.written(made, places, self._said(seed))
 
     def remarks(self, *, style: str | None = None, **asked: Any) -> list[str]:

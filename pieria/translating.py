@@ -146,6 +146,6 @@ def places_for(found: Sequence[Found], out: Path) -> list[Path]:
 
 def written(pictures: "Iterable[Picture]", places: Iterable[Path], metadata: dict[str, str]) -> Iterator[Path]:
     """Each picture in its place, as soon as it is made; each file is whole or not there."""
-    for picture, place in zip(pictures, places, strict=True):
+    for picture, place in zip(pictures, places, strict=False):  # numbered places go on for ever
         write_atomically(place, file_of(picture, place, metadata))
         yield place

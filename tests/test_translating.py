@@ -14,14 +14,14 @@ from pieria.errors import DataError, FormError, UsageError
 from pieria.models.contract import abilities
 from tests.modalities.test_domains import folder
 
-QUICK = {"batch": 4, "threads": 1, "channels": 4, "judge_channels": 4}
+QUICK = {"batch": 4, "threads": 1, "features": 4, "judge_features": 4}
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     path = tmp_path_factory.mktemp("domains")
-    folder(path / "a", 40, base=0, size=(12, 10))
-    folder(path / "b", 40, base=100, size=(12, 10))
+    folder(path / "a", 120, base=0, size=(12, 10))
+    folder(path / "b", 120, base=120, size=(12, 10))
     for model in ("cyclegan", "pix2pix"):
         how = {"preset": "tiny", "steps": 3, "out": path / model, "settings": QUICK, "quiet": True}
         pieria.fit(path / "a", model, to=path / "b", **how)
@@ -53,7 +53,7 @@ def test_a_folder_is_translated_at_every_size_and_keeps_its_names(home):
     assert Image.open(home / "made" / "one.png").text["pieria"] == "cyclegan"
     run = pieria.load(home / "cyclegan")
     again = run.translate([Image.open(home / "mixed" / "one.png")])
-    assert (array(again[0]) == array(Image.open(home / "made" / "one.png"))).all()
+    assert abs(array(again[0]) - array(Image.open(home / "made" / "one.png"))).max() <= 1
 
 
 def test_both_ways_differ_and_pictures_do_not_depend_on_their_number(home):
@@ -98,7 +98,7 @@ def test_it_is_judged_beside_the_untranslated_picture_and_explained(home):
     assert 0 < card["cycle error of A"].value < 1
     assert 0 < card["cycle error of B"].value < 1
     paired = pix2pix.evaluate()
-    assert paired["pixel error"].baseline == pytest.approx(100 / 255 / 120)  # one pixel differs by 100 levels
+    assert paired["pixel error"].baseline == pytest.approx(120 / 255 / 120)  # one pixel of 120 differs, by 120 levels
     assert "and back again" in cyclegan.explain().read_text()
     assert "translation" in pix2pix.explain().read_text()
 
@@ -130,7 +130,7 @@ def test_bad_input_is_refused_in_words(home, tmp_path):
     with pytest.raises(UsageError, match="take cyclegan"):
         pieria.fit(a, "pix2pix", to=b, out=tmp_path / "none", **{**quick, "settings": {"partners": "no"}})
     with pytest.raises(UsageError, match="turns pictures into others"):
-        pieria.fit(a, "vae", to=b, out=tmp_path / "none", **quick)
+        pieria.fit(a, "vae", to=b, out=tmp_path / "none", quiet=True)
     with pytest.raises(FormError, match="at least 32 pixels"):
         pieria.fit(a, "cyclegan", to=b, out=tmp_path / "none", **{**quick, "settings": {"halvings": 4}})
     assert not (tmp_path / "none").exists()

@@ -39,12 +39,12 @@ Turned = tuple[Tensor, Tensor]  # what was made of B's pictures, and of A's
 class CycleGANSettings(AnySettings):
     """What a CycleGAN is made of."""
 
-    channels: int = Field(32, ge=1, le=512, description="generators: features at the full size; doubled at each halving")
+    features: int = Field(32, ge=1, le=512, description="generators: features at the full size; doubled at each halving")
     blocks: int = Field(0, ge=0, le=32, description="residual blocks; 0 chooses 9 from 256 pixels on, 6 from 32 on, else 4")
     halvings: int = Field(
         -1, ge=-1, le=4, description="how often a generator halves the picture; -1 chooses 2 from 48 pixels on, 1 from 16 on"
     )
-    judge_channels: int = Field(32, ge=1, le=512, description="discriminators: features of the first layer")
+    judge_features: int = Field(32, ge=1, le=512, description="discriminators: features of the first layer")
     patch: int = Field(
         -1,
         ge=-1,
@@ -53,7 +53,11 @@ class CycleGANSettings(AnySettings):
         "7; -1 chooses by the size of the pictures",
     )
     loss: Literal["least-squares", "non-saturating", "hinge"] = Field("least-squares", description="the game that is played")
-    cycle: float = Field(10.0, ge=0, description="weight of the cycle loss, the mean absolute difference there and back")
+    cycle: float = Field(
+        5.0,
+        ge=0,
+        description="weight of the cycle loss, the mean difference there and back (5 of halved squares: the paper's 10)",
+    )
     identity: float = Field(
         0.5, ge=0, description="weight of the identity loss, as a share of the cycle's; 0 where colours are to change freely"
     )
@@ -68,7 +72,7 @@ class CycleGAN(Model):
 
     >>> from pieria.noise import ItemNoise
     >>> form = Grid(1, 9, 8)
-    >>> model = CycleGAN(CycleGANSettings(channels=4, blocks=1, judge_channels=4), form, form)
+    >>> model = CycleGAN(CycleGANSettings(features=4, blocks=1, judge_features=4), form, form)
     >>> model.sample(2, NoOptions(), ItemNoise(seed=0, size=2), torch.zeros(2, 1, 9, 8, dtype=torch.int64)).shape
     torch.Size([2, 1, 9, 8])
     """
@@ -79,9 +83,9 @@ class CycleGAN(Model):
     requires_condition: ClassVar = True
     pairing: ClassVar = "unpaired"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "tiny": {"channels": 8, "blocks": 1, "judge_channels": 8},
-        "small": {"channels": 16, "blocks": 3, "judge_channels": 24, "batch": 8},
-        "paper": {"channels": 64, "judge_channels": 64, "batch": 1, "rate": 2e-4},
+        "tiny": {"features": 8, "blocks": 1, "judge_features": 8},
+        "small": {"features": 16, "blocks": 3, "judge_features": 24, "batch": 8},
+        "paper": {"features": 64, "judge_features": 64, "batch": 1, "rate": 2e-4},
     }
     training_defaults: ClassVar[dict[str, Any]] = {
         "batch": 8,
@@ -129,11 +133,11 @@ class CycleGAN(Model):
 
         def generator(inputs: Grid, outputs: Grid) -> ResNetGenerator:
             wide = min(sides) >= WIDE
-            return ResNetGenerator(inputs.channels, outputs.channels, s.channels, blocks, halvings, wide=wide)
+            return ResNetGenerator(inputs.features, outputs.features, s.features, blocks, halvings, wide=wide)
 
         self.to_b, self.to_a = generator(condition, form), generator(form, condition)
-        self.judge_b = PatchDiscriminator(form.channels, s.judge_channels, patch)
-        self.judge_a = PatchDiscriminator(condition.channels, s.judge_channels, patch)
+        self.judge_b = PatchDiscriminator(form.channels, s.judge_features, patch)
+        self.judge_a = PatchDiscriminator(condition.channels, s.judge_features, patch)
         self.pool_b, self.pool_a = PicturePool(s.pool, form.shape), PicturePool(s.pool, condition.shape)
         self._made: deque[Turned] = deque()
 

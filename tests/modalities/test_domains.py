@@ -58,12 +58,12 @@ def test_every_part_holds_what_was_held_back_on_both_sides(two):
 
 def test_pairs_go_by_name_whatever_the_order(tmp_path):
     folder(tmp_path / "a", 30, base=0, name="x{:03}.png")
-    folder(tmp_path / "b", 30, base=100, name="x{:03}.bmp")
+    folder(tmp_path / "b", 30, base=150, name="x{:03}.bmp")
     data = open_data(tmp_path / "a", to=tmp_path / "b", settings={"partners": "auto", "flip": True})
     assert any("30 pairs of pictures, by their names" in line for line in data.findings)
     for part in data.parts:
         batch = data.examples(part).batch(range(len(data.examples(part))))
-        assert [a + 100 for a in first_pixels(batch.condition)] == first_pixels(batch.x)
+        assert [a + 150 for a in first_pixels(batch.condition)] == first_pixels(batch.x)
     train = data.examples("train", training=True)
     batch = train.batch(range(len(train)), ItemNoise(3, len(train)))
     turned = batch.x[:, 0, 0, 0] == 128  # mirrored together, so that they still belong together
