@@ -13,7 +13,7 @@ from pieria.data.examples import Examples, without_condition
 from pieria.errors import UsageError, unknown
 from pieria.evaluation.comparison import spread
 from pieria.evaluation.replies import answer, replies_of
-from pieria.forms import Form, Label, Tokens
+from pieria.forms import Form, Grid, Label, Tokens
 from pieria.modalities.contract import Modality
 from pieria.modalities.labelled import Labelled, LabelledSettings
 from pieria.models import weights
@@ -30,7 +30,7 @@ from pieria.training.workspace import Workspace
 if TYPE_CHECKING:
     from pieria.modalities.opening import Dataset
 
-CONDITIONS: dict[str, type[Form]] = {"label": Label, "prompt": Tokens}
+CONDITIONS: dict[str, type[Form]] = {"label": Label, "prompt": Tokens, "caption": Tokens}
 PREVIEWED, PREVIEWED_LENGTH, PREVIEW_SEED = 16, 200, 0  # items (2 of a stream), symbols of a stream
 PREVIEWED_REPLIES = 4
 
@@ -85,6 +85,8 @@ def prepared(
     conditioned = family.requires_condition or condition == "prompt"
     if conditioned and Tokens in family.conditions and "pairs" in kind.Settings.model_fields and target is None:
         default[2].setdefault("pairs", "apart")
+    if condition == "caption" and Tokens in family.conditions and "captions" in kind.Settings.model_fields:
+        default[2].setdefault("captions", True)
     read = {**default[2], **named[2], **own[2]} | ({} if target is None else {"target": target})
     if target is not None and reading is not None and not isinstance(reading, Labelled):
         reading = Labelled.over(reading, LabelledSettings.of(read))
@@ -340,7 +342,7 @@ def _previewer(space: Workspace, modality: Modality, asked: Examples) -> Any:
         if prompts is not None:  # the first held-out ones
             n, condition = len(prompts), prompts.to(device)
         drawn = modality.decode(model.sample(n, display.options, ItemNoise(PREVIEW_SEED, n), condition).cpu())
-        if prompts is not None:
+        if prompts is not None and not isinstance(form, Grid):
             drawn = [f"{prompt}\n→ {text}" for prompt, text in zip(modality.decode(prompts), drawn, strict=True)]
         modality.preview(drawn, path, said)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pieria.errors import UsageError, unknown
-from pieria.forms import Label, Tokens
+from pieria.forms import Grid, Label, Tokens
 from pieria.modalities.chat import Chat
 from pieria.modalities.contract import Artifact
 from pieria.models.contract import device_of
@@ -234,6 +234,8 @@ class Makes(Texts):
         if form is None:
             return None
         if isinstance(form, Tokens):
+            if prompt is None and isinstance(self.model.form, Grid):
+                return None  # pictures as they are drawn when nothing is said of them
             if prompt is None:
                 raise UsageError(
                     "no prompt was given",

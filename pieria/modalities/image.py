@@ -19,8 +19,9 @@ from pydantic import field_validator
 
 from pieria.data.storage import write_atomically
 from pieria.errors import DataError, FormError, UsageError
-from pieria.forms import Grid, Label, from_json
+from pieria.forms import Form, Grid, Label, Tokens, from_json
 from pieria.modalities import arrays, idx
+from pieria.modalities.captions import CaptionWords
 from pieria.modalities.contract import Collection, Modality, Sniff
 from pieria.modalities.folders import read_files, read_folder, sniff, tell
 from pieria.modalities.pictures import (
@@ -72,6 +73,7 @@ class ImageSettings(AnySettings):
     )
     background: int = Field(255, ge=0, le=255, description="the grey behind transparent pixels and in padding")
     flip: bool = Field(False, description="in training, mirror half of the pictures left to right")
+    captions: bool = Field(False, description="what a picture may be conditioned on is its caption, not its class")
     broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with a picture that cannot be decoded")
 
     @field_validator("size", mode="before")
@@ -112,6 +114,7 @@ class Image(Modality):
         super().__init__(settings)
         self._form: Grid | None = None
         self.classes: tuple[str, ...] = ()
+        self.captions: CaptionWords | None = None
 
     # ── files to artifacts ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -187,6 +190,30 @@ class Image(Modality):
             )
         self._form = Grid(channels, height, width, levels)
         self.classes = collection.classes
+        if settings.captions:
+            if collection.captions is None:
+                raise DataError(
+                    "pictures without captions",
+                    "a .txt of the same name beside each, or a captions.json beside an .npz",
+                    "Fit with --condition label, or without a condition",
+                )
+            self.captions = CaptionWords.learn(collection.captions)
+
+    @property
+    def prompt_form(self) -> Tokens | None:
+        """The form of captions; None unless they are the condition."""
+        return None if self.captions is None else self.captions.form
+
+    def prompts(self, texts: Sequence[str]) -> "Tensor":
+        """Descriptions of pictures that are asked for, in words that captions have; long ``[text, word]``."""
+        if self.captions is None:
+            raise UsageError("a prompt for a model of pictures", "one that learned their captions", "Leave it out")
+        return self.captions.encode(texts, strict=True)
+
+    def told(self, prompts: "Tensor") -> list[str]:
+        """What `prompts` were made of."""
+        assert self.captions is not None
+        return self.captions.decode(prompts)
 
     @property
     def form(self) -> Grid:
@@ -217,15 +244,22 @@ class Image(Modality):
         change = training and (dynamic or self.settings.flip)
         top = 255 if intensities.dtype == np.uint8 else 65535
         source = torch.from_numpy(intensities if top == 255 else intensities.astype(np.int32)) if dynamic else None
-        labels = self._labels(collection)
+        condition, told = self._told(collection)
         return ItemExamples(
             self.form,
             torch.from_numpy(levels) if levels.dtype == np.uint8 else torch.from_numpy(levels.astype(np.int64)),
-            condition=None if labels is None else Label(self.classes),
-            conditions=labels,
+            condition=condition,
+            conditions=told,
             augment=partial(_augment, top=top if dynamic else None, flip=self.settings.flip) if change else None,
             source=source if change else None,
         )
+
+    def _told(self, collection: Collection) -> "tuple[Form | None, Tensor | None]":
+        """What pictures are conditioned on, captions or classes, and its form."""
+        if self.captions is None:
+            labels = self._labels(collection)
+            return None if labels is None else Label(self.classes), labels
+        return self.captions.form, self.captions.encode(collection.captions or [""] * len(collection))
 
     def _labels(self, collection: Collection) -> "Tensor | None":
         import torch
@@ -345,8 +379,9 @@ class Image(Modality):
         return path
 
     def state(self) -> dict[str, Any]:
-        """The form and the names of the classes."""
-        return {"form": self.form.to_json(), "classes": list(self.classes)}
+        """The form, the names of the classes, and the words of captions where they are the condition."""
+        words = {} if self.captions is None else {"captions": self.captions.state()}
+        return {"form": self.form.to_json(), "classes": list(self.classes), **words}
 
     @classmethod
     def restore(cls, settings: AnySettings, state: dict[str, Any]) -> Self:
@@ -356,6 +391,7 @@ class Image(Modality):
         form = from_json(state["form"])
         assert isinstance(form, Grid)
         modality._form, modality.classes = form, tuple(state["classes"])
+        modality.captions = CaptionWords.restore(state["captions"]) if "captions" in state else None
         return modality
 
 

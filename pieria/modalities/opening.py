@@ -80,9 +80,9 @@ class Dataset:
 
     @property
     def condition(self) -> Form | None:
-        """What an item may be conditioned on: its prompt, where that is kept apart, or else its label."""
+        """What an item may be conditioned on: its prompt or caption, where that is kept apart, or else its label."""
         train = self.parts["train"]
-        if train.prompts is not None and isinstance(self.modality, Prompts):
+        if isinstance(self.modality, Prompts) and (train.prompts is not None or self.modality.prompt_form is not None):
             return self.modality.prompt_form
         return Label(tuple(train.classes)) if train.labels is not None else None
 

@@ -15,7 +15,6 @@ Salimans 2022 (2207.12598, guidance); Lugmayr et al. 2022 (2201.09865, filling).
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -23,25 +22,20 @@ from torch import Tensor, nn
 
 from pieria.data.batch import Batch, check
 from pieria.errors import FormError, UsageError
-from pieria.forms import Form, Grid, Label, Row
-from pieria.layers import grids
+from pieria.forms import Form, Grid, Label, Row, Tokens
 from pieria.layers.dit import DiT
-from pieria.layers.labels import Labels
-from pieria.layers.normal_rows import NormalRows
 from pieria.layers.precision import Precision, products
 from pieria.layers.residual_mlp import ResidualMLP
 from pieria.layers.unet import UNet
 from pieria.losses.around import grid_around, row_around
 from pieria.losses.chain import cost_of_chain, until_known
-from pieria.models.contract import Likelihood, Losses, Model, Phase, Step, check_space
+from pieria.losses.consistency import distance, earlier
+from pieria.models.contract import Likelihood, Losses, Phase
+from pieria.models.denoised import Denoised, DiffusionSampling
 from pieria.noise import ItemNoise, Noise, StepNoise, by_content
-from pieria.sampling import solvers
 from pieria.sampling.noise_schedules import Discrete, Exploding, Schedule, Straight
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
-
-AT_ONCE = 2**18  # numbers of items that a network reads at once outside training: what fits into a cache
-FITTED = 20_000  # items that the middle and the spread of the data are taken from
 
 
 class DiffusionSettings(AnySettings):
@@ -54,6 +48,12 @@ class DiffusionSettings(AnySettings):
     prediction: Literal["v", "noise", "x"] = Field(
         "v", description="ddpm: what the network tells; v lies between the noise and the clean item"
     )
+    objective: Literal["denoise", "consistency"] = Field(
+        "denoise",
+        description="denoise: guess what the item was; consistency: where the path from the noise ends, for one to four "
+        "steps, learned with --start-from a run that denoises",
+    )
+    jumps: int = Field(32, ge=2, description="consistency: steps of the path, each of which is learned from the next one")
     network: Literal["auto", "unet", "dit", "mlp"] = Field(
         "auto", description="auto (unet for grids whose shorter side is at least 8, else mlp), unet, dit, mlp"
     )
@@ -75,22 +75,7 @@ class DiffusionSettings(AnySettings):
     )
 
 
-class DiffusionSampling(AnySettings):
-    """How a diffusion model draws."""
-
-    solver: Literal["dpm++", "ddim", "ddpm", "heun", "euler"] = Field(
-        "dpm++",
-        description="dpm++ (few steps), ddim, ddpm (fresh noise, many steps), heun (two passes a step), euler (flow)",
-    )
-    steps: int = Field(30, ge=1, le=1000, description="steps from noise to item; fewer are quicker and coarser")
-    guidance: float = Field(
-        1.0, ge=0, description="how strongly a label is followed: 1 as learned, above more typical and less varied, 0 not"
-    )
-    temperature: float = Field(1.0, ge=0, description="scale of the first noise; below 1 more typical and less varied")
-    resample: int = Field(4, ge=1, description="fill: how often each step is made, so that both parts come to agree")
-
-
-class Diffusion(Model):
+class Diffusion(Denoised):
     """A network that takes noise away, and the steps from noise to items.
 
     ``log_prob`` estimates a lower bound in nats of the form's own tensors: the variational bound of the chain of a thousand
@@ -104,7 +89,7 @@ class Diffusion(Model):
     Settings = DiffusionSettings
     Sampling = DiffusionSampling
     consumes = frozenset({Grid, Row})
-    conditions = frozenset({Label})
+    conditions = frozenset({Label, Tokens})
     likelihood: ClassVar[Likelihood] = "bound"
     validation_unit: ClassVar[str] = "squared error of what the network tells"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -119,6 +104,7 @@ class Diffusion(Model):
         },
         "small": {"channels": 16, "width": 128, "depth": 3},
         "fashion": {"channels": 32, "multiples": (1, 2), "patch": 2, "batch": 32},
+        "consistency": {"objective": "consistency"},
         "edm": {"process": "edm"},
         "flow-matching": {"process": "flow"},
         "dit": {"network": "dit", "width": 192, "depth": 6},
@@ -138,15 +124,10 @@ class Diffusion(Model):
     paper = "Ho, Jain & Abbeel 2020, Denoising Diffusion Probabilistic Models, arXiv:2006.11239"
 
     settings: DiffusionSettings
-    middle: Tensor
-    spread: Tensor
-    low: Tensor
-    high: Tensor
 
     def __init__(self, settings: DiffusionSettings, form: Form, condition: Form | None = None) -> None:
-        super().__init__(settings, form, condition)
-        self.labels = Labels(condition)
-        self.rows = NormalRows(form, settings.modes) if isinstance(form, Row) else None
+        super().__init__(settings, form, condition, settings.modes)
+        self.consistent = settings.objective == "consistency"
         self.process: Schedule
         if settings.process == "ddpm":
             self.process = Discrete(settings.noise_schedule)
@@ -154,20 +135,7 @@ class Diffusion(Model):
             # coded rows vary twice as much as the pictures for which these levels were chosen
             middle = -1.2 if isinstance(form, Grid) else -0.5
             self.process = Exploding(middle=middle) if settings.process == "edm" else Straight()
-        self.shape: tuple[int, ...]
-        if isinstance(form, Grid):
-            self.shape = (grids.channels(form), form.height, form.width)
-        else:
-            assert self.rows is not None
-            self.shape = (self.rows.width,)
         self.network = self._network(form)
-        # what the data are like, taken from them before training: mean of each cell, common deviation, range
-        self.register_buffer("middle", torch.zeros(self.shape))
-        self.register_buffer("spread", torch.tensor(0.5 if isinstance(form, Grid) else 1.0))
-        bounded = isinstance(form, Grid) and form.levels is not None
-        edge = torch.full(self.shape if isinstance(form, Row) else (), 1.0 if bounded else math.inf)
-        self.register_buffer("low", -edge)
-        self.register_buffer("high", edge)
 
     def _network(self, form: Form) -> nn.Module:
         s, classes, kind = self.settings, self.labels.width, self.settings.network
@@ -206,41 +174,7 @@ class Diffusion(Model):
             patch=patch,
         )
 
-    def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
-        """Fit what is counted, not learned by gradient: rows' encoding, labels' shares, middle and spread of the data."""
-        self.labels.fit(batches)
-        if self.rows is not None:
-            self.rows.rows.fit(batches)
-        parts, seen = [], 0
-        for batch in batches():
-            parts.append(self.read(batch.x))
-            seen += len(batch)
-            if seen >= FITTED:
-                break
-        y = torch.cat(parts)
-        self.middle.copy_(y.mean(dim=0))
-        self.spread.copy_((y - self.middle).square().mean().sqrt().clamp(min=1e-3))
-        if not (isinstance(self.form, Grid) and self.form.levels is not None):
-            # held-out items may lie a little farther out
-            self.low.copy_((y.amin(dim=0) if self.rows is not None else y.min()) - 3 * self.spread)
-            self.high.copy_((y.amax(dim=0) if self.rows is not None else y.max()) + 3 * self.spread)
-
     # ---- what the network sees and tells -----------------------------------------------------------------------------
-
-    def read(self, x: Tensor) -> Tensor:
-        """The form's tensor as noise is added to it, ``[batch, *shape]``: levels in [-1, 1], symbols one-hot, rows coded."""
-        if self.rows is not None:
-            return self.rows.encode(x)
-        assert isinstance(self.form, Grid)
-        y = grids.read(self.form, x)
-        return y if self.form.ordered or self.form.levels is None else 2 * y - 1
-
-    def write(self, y: Tensor) -> Tensor:
-        """What `read` gave, or something near it, in the form's tensor."""
-        if self.rows is not None:
-            return self.rows.decode(y)
-        assert isinstance(self.form, Grid)
-        return grids.write(self.form, y)
 
     def target(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """``(a, b)`` such that the network is to tell ``a x + b noise`` at this level."""
@@ -278,11 +212,13 @@ class Diffusion(Model):
         return self._guess(x, told, times)
 
     def _guess(self, x: Tensor, told: Tensor, times: Tensor) -> Tensor:
+        return self._unbounded(x, told, times).clamp(self.low, self.high)
+
+    def _unbounded(self, x: Tensor, told: Tensor, times: Tensor) -> Tensor:
         alpha, sigma = self.process.level(times)
         a, b = self.target(alpha, sigma)
         whole = a * sigma - b * alpha
-        guess = _over(sigma / whole, x) * told - _over(b / whole, x) * x
-        return guess.clamp(self.low, self.high)
+        return _over(sigma / whole, x) * told - _over(b / whole, x) * x
 
     # ---- learning ----------------------------------------------------------------------------------------------------
 
@@ -292,7 +228,7 @@ class Diffusion(Model):
 
     def phases(self) -> list[Phase]:
         """A game with one move."""
-        return [Phase("denoising", "model", self.loss)]
+        return [Phase("consistency" if self.consistent else "denoising", "model", self.loss)]
 
     def loss(self, batch: Batch, noise: Noise) -> Losses:
         """The mean squared error of what the network tells, at a level of noise drawn for each item."""
@@ -311,15 +247,31 @@ class Diffusion(Model):
         y = self.read(batch.x)
         # one time from each of as many equal parts as there are items: the levels of a batch are well spread
         first, total = (noise.first, noise.total) if isinstance(noise, StepNoise) else (0, len(noise))
-        t = self.process.learned((noise.uniform("time").to(y.device) + torch.arange(first, first + len(y)).to(y)) / total)
+        u = (noise.uniform("time").to(y.device) + torch.arange(first, first + len(y)).to(y)) / total
         added = noise.normal("noise", self.shape).to(y)
-        alpha, sigma = self.process.level(t)
-        a, b = self.target(alpha, sigma)
-        seen = _over(alpha, y) * y + _over(sigma, y) * added
         with products(self.settings.precision, y.device):
-            told = self.tell(seen, t, labels).float()
-        error = (told - (_over(a, y) * y + _over(b, y) * added)).square()
+            error = self._inconsistency(y, labels, u, added) if self.consistent else self._wrong(y, labels, u, added)
         return Losses(error.mean(), {}, count=len(batch))
+
+    def _seen(self, y: Tensor, added: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = self.process.level(t)
+        return _over(alpha, y) * y + _over(sigma, y) * added
+
+    def _wrong(self, y: Tensor, labels: Tensor, u: Tensor, added: Tensor) -> Tensor:
+        """The squared error of what the network tells."""
+        t = self.process.learned(u)
+        a, b = self.target(*self.process.level(t))
+        told = self.tell(self._seen(y, added, t), t, labels).float()
+        return (told - (_over(a, y) * y + _over(b, y) * added)).square()
+
+    def _inconsistency(self, y: Tensor, labels: Tensor, u: Tensor, added: Tensor) -> Tensor:
+        """How far the guess is from the one a step nearer to the item, which is told by the same weights, or is the item."""
+        t, nearer, clean = earlier(self.process, u, self.settings.jumps)
+        with torch.no_grad():
+            seen = self._seen(y, added, nearer)
+            goal = torch.where(_over(clean, y).bool(), y, self._guess(seen, self.tell(seen, nearer, labels).float(), nearer))
+        seen = self._seen(y, added, t)
+        return distance(self._unbounded(seen, self.tell(seen, t, labels).float(), t), goal)  # beyond the range is wrong too
 
     # ---- likelihood --------------------------------------------------------------------------------------------------
 
@@ -391,133 +343,6 @@ class Diffusion(Model):
         if isinstance(self.form, Grid) and self.form.levels is not None:
             return 1 / (4 * max(1, self.form.levels - 1)) if self.form.ordered else 0.25
         return 0.02 if self.rows is None or self.rows.numbers else 0.25
-
-    # ---- the latent space: the noise that a deterministic solver starts from -----------------------------------------
-
-    @property
-    def latents(self) -> dict[str, tuple[int, ...]]:
-        """One space: ``z``, standard Gaussian, in the shape of a coded item."""
-        return {"z": self.shape}
-
-    def prior(self, n: int, noise: Noise) -> Tensor:
-        """``n`` codes ``[n, *shape]``: pure noise."""
-        assert len(noise) == n
-        return noise.normal("z", self.shape).to(self.middle)
-
-    @torch.no_grad()
-    def decode(
-        self,
-        z: Tensor,
-        space: str = "z",
-        options: AnySettings | None = None,
-        noise: Noise | None = None,
-        condition: Tensor | None = None,
-    ) -> Tensor:
-        """The items that a solver makes of noise ``[n, *shape]``; without ``noise`` a deterministic one.
-
-        Without a condition, a model that learned with one takes the label drawn with ``noise``, or the most frequent.
-        """
-        check_space(self, space)
-        options = options if isinstance(options, DiffusionSampling) else DiffusionSampling.of({})
-        if noise is None and options.solver == "ddpm":
-            options = options.changed(solver="ddim")
-        labels = self.labels(self.labels.chosen(condition, noise, len(z)), len(z))
-        made = []
-        for part in self._parts(len(z)):
-            here = noise.part(part.start, part.stop) if isinstance(noise, ItemNoise) else noise
-            made.append(self.write(solvers.last(self._steps(z[part], options, here, labels[part]))))
-        return torch.cat(made)
-
-    @torch.no_grad()
-    def encode(self, x: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
-        """The noise ``[batch, *shape]`` from which deterministic steps come back to about ``x`` (DDIM backwards)."""
-        check_space(self, space)
-        check(self.form, x)
-        labels = self.labels(self.labels.required(condition, len(x)), len(x))
-        times, y = self.process.times(100), self.read(x)
-        codes = [solvers.invert(self._denoiser(labels[part]), self.process, times, y[part]) for part in self._parts(len(x))]
-        return torch.cat(codes) / self._top(times[0])
-
-    def _size(self, copies: int = 1) -> int:
-        """How many items are passed through the network together, each as many times as there are copies of it."""
-        return max(1, AT_ONCE // (copies * max(16, math.prod(self.shape))))
-
-    def _parts(self, n: int) -> list[slice]:
-        return [slice(start, min(start + self._size(), n)) for start in range(0, n, self._size())]
-
-    def _top(self, t: float) -> float:
-        alpha, sigma = self.process.at(t)
-        return math.hypot(alpha, sigma)
-
-    def _denoiser(self, labels: Tensor, guidance: float = 1.0) -> solvers.Denoise:
-        return lambda x, t: self.clean(x, t, labels, guidance)
-
-    def _guided(self, options: DiffusionSampling) -> None:
-        if options.guidance != 1 and not self.labels.width:
-            raise UsageError(
-                f"guidance = {options.guidance:g} of a model that learned without labels",
-                "guidance = 1",
-                "Fit it with --condition label, or leave guidance out",
-            )
-
-    def _steps(self, z: Tensor, options: DiffusionSampling, noise: Noise | None, labels: Tensor) -> solvers.Steps:
-        self._guided(options)
-        times = self.process.times(options.steps)
-        solve = solvers.SOLVERS[options.solver]
-        start = options.temperature * self._top(times[0]) * z
-        return solve(self._denoiser(labels, options.guidance), self.process, times, start, noise)
-
-    # ---- drawing -----------------------------------------------------------------------------------------------------
-
-    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
-        """Pure noise, and what the solver makes of it."""
-        return self.decode(self.prior(n, noise), "z", options, noise, condition)
-
-    @torch.no_grad()
-    def fill(self, x: Tensor, mask: Tensor, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
-        """``x`` with everything redrawn where ``mask`` (bool, as ``x``) is False, in agreement with what is given.
-
-        Raises `FormError` for a mask of another size.
-        """
-        assert isinstance(options, DiffusionSampling)
-        assert isinstance(noise, ItemNoise)
-        check(self.form, x)
-        if mask.shape != x.shape or mask.dtype != torch.bool:
-            raise FormError(
-                f"a mask of {mask.dtype} {list(mask.shape)}", f"bool {list(x.shape)}, as the items", "Make one value a cell"
-            )
-        self._guided(options)
-        labels = self.labels(self.labels.chosen(condition, noise, len(x)), len(x))
-        times, made = self.process.times(options.steps), []
-        known, given = self.read(torch.where(mask, x, torch.zeros_like(x))), self._known(mask)
-        for part in self._parts(len(x)):
-            here, denoise = noise.part(part.start, part.stop), self._denoiser(labels[part], options.guidance)
-            y = options.temperature * self._top(times[0]) * self.prior(len(here), here)
-            steps = solvers.repaint(denoise, self.process, times, y, here, known[part], given[part], options.resample)
-            made.append(self.write(solvers.last(steps)))
-        return torch.where(mask, x, torch.cat(made))
-
-    def _known(self, mask: Tensor) -> Tensor:
-        """Which coded numbers follow from given cells, ``[batch, *shape]``."""
-        if self.rows is not None:
-            return self.rows.known(mask)
-        return mask if mask.shape[1] == self.shape[0] else mask.repeat_interleave(self.shape[0] // mask.shape[1], dim=1)
-
-    @torch.no_grad()
-    def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
-        """The noise, then after each step what there is and what the network takes it for."""
-        assert isinstance(options, DiffusionSampling)
-        label = self.labels.chosen(condition, noise, 1)
-        if label is not None and isinstance(self.condition, Label):
-            yield Step("label", note=f"The class is {self.condition.classes[int(label)]!r}.", data={"label": label})
-        z = self.prior(1, noise)
-        yield Step("noise", self.write(z), "Pure noise: a standard Gaussian in every cell, knowing nothing of the data.")
-        times = self.process.times(options.steps)
-        for step, (x, guess) in enumerate(self._steps(z, options, noise, self.labels(label, 1))):
-            alpha, sigma = self.process.at(times[step + 1])
-            ratio = sigma / max(alpha, 1e-9)
-            note = f"{ratio:.3g} parts of noise to one of the item, after step {step + 1} of {len(times) - 1}."
-            yield Step(f"step {step + 1}", self.write(x), note, {"guess": guess})
 
 
 def _over(values: Tensor, x: Tensor) -> Tensor:

@@ -68,12 +68,33 @@ def euler(denoise: Denoise, schedule: Schedule, times: Sequence[float], x: Tenso
         yield x, guess
 
 
-def heun(denoise: Denoise, schedule: Schedule, times: Sequence[float], x: Tensor, noise: Noise | None = None) -> Steps:
+def heun(
+    denoise: Denoise,
+    schedule: Schedule,
+    times: Sequence[float],
+    x: Tensor,
+    noise: Noise | None = None,
+    *,
+    churn: float = 0.0,
+) -> Steps:
     """Heun's rule of second order on ``x / alpha`` over ``sigma / alpha`` (Karras et al. 2022): two guesses a step.
 
-    The last step, and one from pure noise (alpha is 0), are those of `ddim`, with one guess.
+    The last step, and one from pure noise (alpha is 0), are those of `ddim`, with one guess. With ``churn`` each step first
+    makes the item noisier, ``sigma / alpha`` by the share ``churn / steps`` (at most √2 - 1), with fresh noise (their
+    algorithm 2): what earlier steps got wrong is forgotten a little.
     """
-    for (t, a, s, a_next, s_next), after in zip(_between(schedule, times), times[1:], strict=True):
+    share = min(churn / (len(times) - 1), math.sqrt(2) - 1)
+    for step, (now, after) in enumerate(pairwise(times)):
+        t, (a, s), (a_next, s_next) = now, schedule.at(now), schedule.at(after)
+        if share and step and a > 1e-8:
+            t = float(schedule.when(torch.tensor((1 + share) * s / a, dtype=torch.float64)))
+            a_more, s_more = schedule.at(t)
+            if (added := (s_more / a_more) ** 2 - (s / a) ** 2) > 0:
+                assert noise is not None
+                fresh = noise.normal("churn", x.shape[1:], step=step).to(x)
+                x, a, s = a_more * (x / a + math.sqrt(added) * fresh), a_more, s_more
+            else:
+                t = now
         guess = denoise(x, t)
         ahead = (s_next / s) * x + (a_next - a * s_next / s) * guess
         if s_next > 0 and a > 1e-8:
@@ -81,6 +102,16 @@ def heun(denoise: Denoise, schedule: Schedule, times: Sequence[float], x: Tensor
             slope = (slope + (ahead - a_next * denoise(ahead, after)) / s_next) / 2
             ahead = a_next * (x / a + (s_next / a_next - s / a) * slope)
         x = ahead
+        yield x, guess
+
+
+def consistency(denoise: Denoise, schedule: Schedule, times: Sequence[float], x: Tensor, noise: Noise | None) -> Steps:
+    """Jumps to the end of the path, and back to a lower level with fresh noise (Song et al. 2023, algorithm 1)."""
+    for step, (t, _, _, a_next, s_next) in enumerate(_between(schedule, times)):
+        x = guess = denoise(x, t)
+        if s_next > 0:
+            assert noise is not None
+            x = a_next * guess + s_next * noise.normal("step", x.shape[1:], step=step).to(x)
         yield x, guess
 
 
@@ -106,7 +137,14 @@ def dpm_solver(denoise: Denoise, schedule: Schedule, times: Sequence[float], x: 
 
 
 Solver = Callable[[Denoise, Schedule, Sequence[float], Tensor, Noise | None], Steps]
-SOLVERS: dict[str, Solver] = {"ddpm": ddpm, "ddim": ddim, "euler": euler, "heun": heun, "dpm++": dpm_solver}
+SOLVERS: dict[str, Solver] = {
+    "ddpm": ddpm,
+    "ddim": ddim,
+    "euler": euler,
+    "heun": heun,
+    "dpm++": dpm_solver,
+    "consistency": consistency,
+}
 
 
 def invert(denoise: Denoise, schedule: Schedule, times: Sequence[float], x: Tensor) -> Tensor:
