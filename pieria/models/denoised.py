@@ -86,7 +86,7 @@ class Denoised(Model):
     def clean(self, x: Tensor, t: float, labels: Tensor, guidance: float = 1.0) -> Tensor:
         """The guess at the clean items of noisy ``x [batch, *shape]`` at time ``t``; ``labels`` as the condition is read."""
 
-    def prepare(self, batches: Callable[[], Iterable[Batch]]) -> None:
+    def count(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Fit what is counted, not learned by gradient: rows' encoding, labels' shares, middle and spread of the data."""
         self.labels.fit(batches)
         if self.rows is not None:
@@ -147,9 +147,8 @@ class Denoised(Model):
         """
         check_space(self, space)
         options = self._settled(options)
-        if noise is None:  # what is random becomes its deterministic kind; of jumps the first alone
+        if noise is None:  # what is random becomes its deterministic kind
             options = options.changed(churn=0.0, solver="ddim" if options.solver == "ddpm" else options.solver)
-            options = options.changed(steps=1) if options.solver == "consistency" else options
         labels = self.labels(self.labels.chosen(condition, noise, len(z)), len(z))
         made = []
         for part in self._parts(len(z)):

@@ -105,16 +105,6 @@ def heun(
         yield x, guess
 
 
-def consistency(denoise: Denoise, schedule: Schedule, times: Sequence[float], x: Tensor, noise: Noise | None) -> Steps:
-    """Jumps to the end of the path, and back to a lower level with fresh noise (Song et al. 2023, algorithm 1)."""
-    for step, (t, _, _, a_next, s_next) in enumerate(_between(schedule, times)):
-        x = guess = denoise(x, t)
-        if s_next > 0:
-            assert noise is not None
-            x = a_next * guess + s_next * noise.normal("step", x.shape[1:], step=step).to(x)
-        yield x, guess
-
-
 def dpm_solver(denoise: Denoise, schedule: Schedule, times: Sequence[float], x: Tensor, noise: Noise | None = None) -> Steps:
     """DPM-Solver++(2M): second order by the guess of the step before, one guess a step (Lu et al. 2022, arXiv 2211.01095).
 
@@ -143,7 +133,7 @@ SOLVERS: dict[str, Solver] = {
     "euler": euler,
     "heun": heun,
     "dpm++": dpm_solver,
-    "consistency": consistency,
+    "consistency": ddim,  # of guesses at the path's end, in few steps that are even in angle (`Schedule.turns`)
 }
 
 

@@ -65,7 +65,7 @@ def test_every_form_is_drawn_scored_filled_saved_and_explained(form, process, tm
     torch.testing.assert_close(model.write(model.read(x)), x, atol=1e-3, rtol=1e-3)
     noise = ItemNoise(3, 6)
     asked = None if labels is None else labels[:6]
-    for solver in set(SOLVERS) - {"consistency"}:
+    for solver in sorted(set(SOLVERS) - {"consistency"}):
         drawn = model.sample(6, QUICK.changed(solver=solver), noise, asked)
         assert drawn.dtype == x.dtype
         assert drawn.shape[1:] == x.shape[1:]
@@ -189,8 +189,7 @@ def test_every_preset_is_built(preset):
     assert learned_numbers(model)[0] > 10_000
 
 
-@pytest.mark.parametrize("process", ["ddpm", "edm", "flow"])
-def test_two_jumps_after_learning_consistency_are_nearer_to_the_data_than_two_steps_before(process):
+def test_two_jumps_after_learning_consistency_are_nearer_to_the_data_than_two_steps_before():
     form, x = Grid(1, 8, 8, levels=17), torch.from_numpy(load_digits().images).long()[:, None]
     train, real = x[:1300], picture_features(x[1300:], form)
 
@@ -198,11 +197,16 @@ def test_two_jumps_after_learning_consistency_are_nearer_to_the_data_than_two_st
         drawn = model.sample(400, DiffusionSampling(steps=2, **options), ItemNoise(0, 400))
         return frechet(real, picture_features(drawn, form))
 
-    teacher = play(tiny(form, process=process, network="mlp", width=192, depth=3), train, 500, rate=2e-3)
-    quick = tiny(form, process=process, network="mlp", width=192, depth=3, objective="consistency")
+    settings = {"network": "mlp", "width": 128, "depth": 3}
+    teacher = play(tiny(form, **settings), train, 400, rate=2e-3)
+    quick = tiny(form, **settings, objective="consistency")
+    with pytest.raises(UsageError, match="has learned nothing yet"):
+        play(quick, train, 1)
     quick.load_state_dict(teacher.state_dict())
-    quick = play(quick, train, 200)
+    quick = play(quick, train, 150)
     assert far(quick) < 0.7 * far(teacher, solver="ddim")
+    for name, weight in teacher.network.state_dict().items():
+        assert torch.equal(quick.teacher.state_dict()[name], weight)
 
 
 def test_a_word_in_the_caption_decides_and_none_is_a_law_of_its_own():
@@ -235,4 +239,4 @@ def test_options_that_this_model_cannot_do_are_refused():
             tiny(POINTS).decode(z, options=DiffusionSampling(**options))
     quick = tiny(POINTS, objective="consistency")
     assert len(list(quick.trace(DiffusionSampling(), ItemNoise(0, 1)))) == 3  # the noise and two jumps
-    assert torch.equal(quick.decode(z), quick.decode(z))  # without noise it is one jump
+    assert quick.state_dict().keys() > tiny(POINTS).state_dict().keys()

@@ -5,7 +5,7 @@ import torch
 
 from pieria.noise import ItemNoise
 from pieria.sampling.noise_schedules import Discrete, Exploding, Straight
-from pieria.sampling.solvers import SOLVERS, consistency, dpm_solver, heun, invert, last, repaint
+from pieria.sampling.solvers import SOLVERS, dpm_solver, heun, invert, last, repaint
 
 SCHEDULES = {"cosine": Discrete("cosine"), "linear": Discrete("linear"), "edm": Exploding(), "flow": Straight()}
 MIDDLE, VARIANCE = 0.7, 0.09  # of the data: the best guess and the solution of the equation are known
@@ -135,27 +135,11 @@ def test_the_time_of_a_level_is_found(name):
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_jumps_to_the_end_of_the_path_have_the_law_of_the_data(name):
-    schedule, n = SCHEDULES[name], 4000
-
-    def end(x, t):  # where the path of a noisy item ends: each point at its own deviation
-        a, s = schedule.at(t)
-        return MIDDLE + math.sqrt(VARIANCE / (a * a * VARIANCE + s * s)) * (x - a * MIDDLE)
-
-    noise = ItemNoise(0, n)
-    for steps in (1, 2, 4):
-        times = schedule.turns(steps)
-        x = last(consistency(end, schedule, times, begin(schedule, times, noise.normal("z", (1,))), noise))
-        assert float(x.mean()) == pytest.approx(MIDDLE, abs=0.03)
-        assert float(x.std()) == pytest.approx(VARIANCE**0.5, rel=0.05)
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
 def test_churn_keeps_the_law_and_forgets_the_first_noise(name):
     schedule, n = SCHEDULES[name], 2000
-    times, noise = schedule.times(20), ItemNoise(0, n)
+    times, noise = schedule.times(60), ItemNoise(0, n)
     z = noise.normal("z", (1,))
-    x = last(heun(gaussian(schedule), schedule, times, begin(schedule, times, z), noise, churn=6.0))
+    x = last(heun(gaussian(schedule), schedule, times, begin(schedule, times, z), noise, churn=18.0))
     still = last(heun(gaussian(schedule), schedule, times, begin(schedule, times, z), noise))
     assert float(x.mean()) == pytest.approx(MIDDLE, abs=0.03)
     assert float(x.std()) == pytest.approx(VARIANCE**0.5, rel=0.1)
