@@ -43,7 +43,6 @@ def trained(
         model = family(family.Settings.of(mine), train.form)
     if start is not None:
         restore(model, start.state_dict())
-        others = {"rate": family.tuning * family.training_defaults["rate"], **others}
     plan = Plan.of({**family.training_defaults, **others, "seconds": seconds, "evaluate_every": 0, "seed": 0})
     history = learn(model, train, None, plan)
     return model.eval(), history.steps

@@ -53,7 +53,7 @@ class Captions(nn.Module):
         if captions is None:
             return self.words.weight.new_zeros(n, self.width)
         captions = captions[:, : self.form.length]
-        packing = Packing(*captions.shape, mask_after_end(captions, self.form.end))
+        packing = Packing(n, captions.shape[1], mask_after_end(captions, self.form.end))
         places = self.places(packing.positions(captions.device))
         read = self.encoder(self.words(packing.packed(captions)) + places, packing)
         real = packing.padded(torch.ones_like(read[:, :1])).sum(dim=1)
