@@ -30,7 +30,7 @@ from pieria.training.workspace import Workspace
 if TYPE_CHECKING:
     from pieria.modalities.opening import Dataset
 
-CONDITIONS: dict[str, type[Form]] = {"label": Label, "prompt": Tokens}
+CONDITIONS: dict[str, type[Form]] = {"label": Label, "prompt": Tokens, "caption": Tokens}
 PREVIEWED, PREVIEWED_LENGTH, PREVIEW_SEED = 16, 200, 0  # items (2 of a stream), symbols of a stream
 PREVIEWED_REPLIES = 4
 
@@ -87,6 +87,8 @@ def prepared(
         default[2].setdefault("pairs", "apart")
     if to is not None and kind.name == "image":
         default[2] |= _partners(family, model, own[2])
+    if condition == "caption" and Tokens in family.conditions and "captions" in kind.Settings.model_fields:
+        default[2].setdefault("captions", True)
     read = {**default[2], **named[2], **own[2]} | ({} if target is None else {"target": target})
     if target is not None and reading is not None and not isinstance(reading, Labelled):
         reading = Labelled.over(reading, LabelledSettings.of(read))
@@ -384,7 +386,7 @@ def _previewer(space: Workspace, modality: Modality, asked: Examples) -> Any:
         drawn = modality.decode(model.sample(n, display.options, ItemNoise(PREVIEW_SEED, n), condition).cpu())
         if prompts is not None and isinstance(model.condition, Grid):  # each picture beside what it becomes
             drawn = [picture for pair in zip(modality.decode(prompts), drawn, strict=True) for picture in pair]
-        elif prompts is not None:
+        elif prompts is not None and not isinstance(form, Grid):
             drawn = [f"{prompt}\n→ {text}" for prompt, text in zip(modality.decode(prompts), drawn, strict=True)]
         modality.preview(drawn, path, said)
 

@@ -331,6 +331,8 @@ class Makes(Texts):
         if form is None:
             return None
         if isinstance(form, Tokens):
+            if prompt is None and isinstance(self.model.form, Grid):
+                return None  # pictures as they are drawn when nothing is said of them
             if prompt is None:
                 raise UsageError(
                     "no prompt was given",

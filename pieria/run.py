@@ -72,7 +72,8 @@ def fit(
         preset: a named set of hyperparameters; every family has "tiny".
         out: the run directory; the next number in ``runs/`` if not given.
         steps, epochs, time: the budget, one of them; time in seconds or in words ("60s", "10m").
-        condition: "label" learns to draw a class that is asked for, "prompt" to answer to a text.
+        condition: "label" learns to draw a class that is asked for, "prompt" to answer to a text,
+            "caption" to draw what is said.
         seed: what every random draw follows from.
         resume: go on with the run in this directory; of what it was begun with, only the budget (a larger ``steps`` or
             ``epochs``) and the ``device`` can be changed.

@@ -30,7 +30,10 @@ RepetitionPenalty = Annotated[float | None, typer.Option("--repetition-penalty",
 def sample(
     run: RunPath,
     n: Annotated[int | None, typer.Option("-n", min=1, help="How many; 16 if not given, 1 with --outline.")] = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", help="How the item begins (text).")] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", help="How the item begins (text), or what a picture shows."),
+    ] = None,
     shots: Shots = None,
     label: Annotated[str | None, typer.Option("--label", help="The class to draw, for a conditional model.")] = None,
     temperature: Annotated[

@@ -32,7 +32,7 @@ def fit(
     epochs: Annotated[float | None, typer.Option("--epochs", help="A budget of passes over the data.")] = None,
     time: Time = None,
     set_: Set = None,
-    condition: Annotated[str | None, typer.Option("--condition", help="Learn conditionally: label, or prompt.")] = None,
+    condition: Annotated[str | None, typer.Option("--condition", help="Learn with a label, prompt or caption.")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Go on with a run that was stopped.")] = None,
     start_from: Annotated[
         Path | None,

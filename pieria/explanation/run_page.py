@@ -133,7 +133,7 @@ def _trace(model: Model, modality: Modality, seed: int, condition: Tensor | None
         "One sample, step by step, as the model of this run makes it. The last frame is the sample itself.", display.words
     )
     if isinstance(model.condition, Tokens) and condition is not None:
-        lead += paragraphs(f"What it answers to: {modality.decode(condition)[0]}")
+        lead += paragraphs(f"What it answers to: {getattr(modality, 'told', modality.decode)(condition)[0]}")
     return lead + film(frames(steps, modality), "trace-film")
 
 

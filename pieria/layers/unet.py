@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pieria.layers.cross_attention import attend
 from pieria.layers.dropout import Dropout
 from pieria.layers.noise_levels import LevelEmbedding
 
@@ -62,7 +63,7 @@ class Look(nn.Module):
         q, k, v = (
             part(places).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
-        seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        seen = attend(q, k, v).transpose(1, 2).flatten(2)
         return x + self.out(seen).transpose(1, 2).unflatten(2, x.shape[2:])
 
 

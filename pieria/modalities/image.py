@@ -19,8 +19,9 @@ from pydantic import field_validator
 
 from pieria.data.storage import write_atomically
 from pieria.errors import DataError, FormError, UsageError
-from pieria.forms import Grid, Label, from_json
+from pieria.forms import Form, Grid, Label, Tokens, from_json
 from pieria.modalities import arrays, domains, idx
+from pieria.modalities.captions import CaptionWords
 from pieria.modalities.contract import Collection, Modality, Sniff
 from pieria.modalities.folders import read_files, read_folder, sniff, tell
 from pieria.modalities.pictures import (
@@ -77,6 +78,7 @@ class ImageSettings(AnySettings):
         description="with --to, which picture of A belongs to which of B: no (they are not paired), names (of files, or an "
         "array of names), order, auto (names where both have any, else order)",
     )
+    captions: bool = Field(False, description="what a picture may be conditioned on is its caption, not its class")
     broken: Literal["refuse", "skip"] = Field("refuse", description="what to do with a picture that cannot be decoded")
     held: Literal["auto", "memory", "disk", "files"] = Field(
         "auto",
@@ -125,6 +127,7 @@ class Image(Modality):
         super().__init__(settings)
         self._form: Grid | None = None
         self.classes: tuple[str, ...] = ()
+        self.captions: CaptionWords | None = None
 
     # ── files to artifacts ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -213,6 +216,30 @@ class Image(Modality):
             )
         self._form = Grid(channels, height, width, levels)
         self.classes = collection.classes
+        if settings.captions:
+            if collection.captions is None:
+                raise DataError(
+                    "pictures without captions",
+                    "a .txt of the same name beside each, or a captions.json beside an .npz",
+                    "Fit with --condition label, or without a condition",
+                )
+            self.captions = CaptionWords.learn(collection.captions)
+
+    @property
+    def prompt_form(self) -> Tokens | None:
+        """The form of captions; None unless they are the condition."""
+        return None if self.captions is None else self.captions.form
+
+    def prompts(self, texts: Sequence[str]) -> "Tensor":
+        """Descriptions of pictures that are asked for, in words that captions have; long ``[text, word]``."""
+        if self.captions is None:
+            raise UsageError("a prompt for a model of pictures", "one that learned their captions", "Leave it out")
+        return self.captions.encode(texts, strict=True)
+
+    def told(self, prompts: "Tensor") -> list[str]:
+        """What `prompts` were made of."""
+        assert self.captions is not None
+        return self.captions.decode(prompts)
 
     @property
     def form(self) -> Grid:
@@ -220,11 +247,6 @@ class Image(Modality):
         if self._form is None:
             raise FormError("the image modality has not seen any pictures", "learn() or restore() first")
         return self._form
-
-    @property
-    def prompt_form(self) -> Grid:
-        """The form of the pictures that others are made of: that of all."""
-        return self.form
 
     def encode_whole(self, image: Pillow.Image) -> "Tensor":
         """One picture as long ``[1, channel, height, width]`` at its own size, whatever the size learned from."""
@@ -268,23 +290,27 @@ class Image(Modality):
             intensities = self._intensities(collection.artifacts)
             x = as_tensor(self._levels(intensities, np.arange(len(intensities))))
             source = as_tensor(intensities) if dynamic and change else None
-        condition: Grid | Label | None = None
-        conditions = self._labels(collection)
-        if conditions is not None:
-            condition = Label(self.classes)
+        condition, told = self._told(collection)
         if collection.prompts is not None:
             if dynamic:
                 raise UsageError("binarize=dynamic with pairs of pictures", "bits that stay", "Set binarize=threshold")
             given = self._intensities(collection.prompts)
-            condition, conditions = self.form, as_tensor(self._levels(given, np.arange(len(given))))
+            condition, told = self.form, as_tensor(self._levels(given, np.arange(len(given))))
         return ItemExamples(
             self.form,
             x,
             condition=condition,
-            conditions=conditions,
+            conditions=told,
             augment=partial(_augment, top=top if dynamic else None, flip=self.settings.flip) if change else None,
             source=source,
         )
+
+    def _told(self, collection: Collection) -> "tuple[Form | None, Tensor | None]":
+        """What pictures are conditioned on, captions or classes, and its form."""
+        if self.captions is None:
+            labels = self._labels(collection)
+            return None if labels is None else Label(self.classes), labels
+        return self.captions.form, self.captions.encode(collection.captions or [""] * len(collection))
 
     def _labels(self, collection: Collection) -> "Tensor | None":
         import torch
@@ -394,8 +420,9 @@ class Image(Modality):
         return path
 
     def state(self) -> dict[str, Any]:
-        """The form and the names of the classes."""
-        return {"form": self.form.to_json(), "classes": list(self.classes)}
+        """The form, the names of the classes, and the words of captions where they are the condition."""
+        words = {} if self.captions is None else {"captions": self.captions.state()}
+        return {"form": self.form.to_json(), "classes": list(self.classes), **words}
 
     @classmethod
     def restore(cls, settings: AnySettings, state: dict[str, Any]) -> Self:
@@ -405,6 +432,7 @@ class Image(Modality):
         form = from_json(state["form"])
         assert isinstance(form, Grid)
         modality._form, modality.classes = form, tuple(state["classes"])
+        modality.captions = CaptionWords.restore(state["captions"]) if "captions" in state else None
         return modality
 
 

@@ -80,12 +80,12 @@ class Dataset:
 
     @property
     def condition(self) -> Form | None:
-        """What an item may be conditioned on: what it is made of, where that is kept apart, or else its label."""
+        """What an item may be conditioned on: what it is made of, its caption where that is kept, or else its label."""
         train = self.parts["train"]
         if train.sources is not None:
             return self.modality.form
-        if train.prompts is not None and isinstance(self.modality, Prompts):
-            return self.modality.prompt_form
+        if isinstance(self.modality, Prompts) and (train.prompts is not None or self.modality.prompt_form is not None):
+            return self.modality.prompt_form or self.modality.form  # pictures are made of pictures of the same form
         return Label(tuple(train.classes)) if train.labels is not None else None
 
     def examples(self, part: str, training: bool = False) -> "Examples":

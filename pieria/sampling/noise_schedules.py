@@ -35,6 +35,17 @@ class Schedule(ABC):
     def chain(self) -> Tensor:
         """Times of ever more noise, float64: a chain of small steps, from hardly any noise to almost nothing else."""
 
+    @abstractmethod
+    def when(self, ratio: Tensor) -> Tensor:
+        """The times at which ``sigma / alpha`` is about this (at most what the most noise is), float64."""
+
+    def turns(self, steps: int) -> list[float]:
+        """``steps + 1`` times from pure noise to a clean item, even in the angle whose tangent is ``sigma / alpha``."""
+        first, *_, last = self.times(max(2, steps))
+        angle = torch.linspace(0.5, 0, steps + 1, dtype=torch.float64, device="cpu")[1:-1] * math.pi
+        between: list[float] = self.when(angle.tan()).tolist()
+        return [first, *between, last]
+
     def at(self, t: float) -> tuple[float, float]:
         """``(alpha, sigma)`` at one time."""
         alpha, sigma = self.level(torch.tensor(t, dtype=torch.float64))
@@ -65,6 +76,13 @@ class Discrete(Schedule):
         left = self.left.to(t.device)[(t.round().long() + 1).clamp(0, self.steps)]
         return left.sqrt(), (1 - left).sqrt()
 
+    def when(self, ratio: Tensor) -> Tensor:
+        """The nearest whole step, never the clean item."""
+        levels = ((1 - self.left) / self.left).sqrt()[1:].to(ratio.device)
+        place = torch.searchsorted(levels, ratio.double()).clamp(1, self.steps - 1)
+        lower = (ratio - levels[place - 1]) < (levels[place] - ratio)
+        return (place - lower.long()).double()
+
     def learned(self, uniform: Tensor) -> Tensor:
         """Every step as often as every other."""
         return (uniform.double() * self.steps).floor().clamp(max=self.steps - 1)
@@ -93,6 +111,10 @@ class Exploding(Schedule):
         """``(1, t)``."""
         return torch.ones_like(t, dtype=torch.float64), t.double()
 
+    def when(self, ratio: Tensor) -> Tensor:
+        """The ratio itself."""
+        return ratio.double().clamp(self.least, self.most)
+
     def learned(self, uniform: Tensor) -> Tensor:
         """Log-normal."""
         normal = torch.special.ndtri(uniform.double().clamp(1e-6, 1 - 1e-6))
@@ -117,6 +139,10 @@ class Straight(Schedule):
     def level(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """``(1 - t, t)``."""
         return 1 - t.double(), t.double()
+
+    def when(self, ratio: Tensor) -> Tensor:
+        """``ratio / (1 + ratio)``."""
+        return ratio.double() / (1 + ratio.double())
 
     def learned(self, uniform: Tensor) -> Tensor:
         """Every time as often as every other."""

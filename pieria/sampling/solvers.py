@@ -68,12 +68,33 @@ def euler(denoise: Denoise, schedule: Schedule, times: Sequence[float], x: Tenso
         yield x, guess
 
 
-def heun(denoise: Denoise, schedule: Schedule, times: Sequence[float], x: Tensor, noise: Noise | None = None) -> Steps:
+def heun(
+    denoise: Denoise,
+    schedule: Schedule,
+    times: Sequence[float],
+    x: Tensor,
+    noise: Noise | None = None,
+    *,
+    churn: float = 0.0,
+) -> Steps:
     """Heun's rule of second order on ``x / alpha`` over ``sigma / alpha`` (Karras et al. 2022): two guesses a step.
 
-    The last step, and one from pure noise (alpha is 0), are those of `ddim`, with one guess.
+    The last step, and one from pure noise (alpha is 0), are those of `ddim`, with one guess. With ``churn`` each step first
+    makes the item noisier, ``sigma / alpha`` by the share ``churn / steps`` (at most √2 - 1), with fresh noise (their
+    algorithm 2): what earlier steps got wrong is forgotten a little.
     """
-    for (t, a, s, a_next, s_next), after in zip(_between(schedule, times), times[1:], strict=True):
+    share = min(churn / (len(times) - 1), math.sqrt(2) - 1)
+    for step, (now, after) in enumerate(pairwise(times)):
+        t, (a, s), (a_next, s_next) = now, schedule.at(now), schedule.at(after)
+        if share and step and a > 1e-8:
+            t = float(schedule.when(torch.tensor((1 + share) * s / a, dtype=torch.float64)))
+            a_more, s_more = schedule.at(t)
+            if (added := (s_more / a_more) ** 2 - (s / a) ** 2) > 0:
+                assert noise is not None
+                fresh = noise.normal("churn", x.shape[1:], step=step).to(x)
+                x, a, s = a_more * (x / a + math.sqrt(added) * fresh), a_more, s_more
+            else:
+                t = now
         guess = denoise(x, t)
         ahead = (s_next / s) * x + (a_next - a * s_next / s) * guess
         if s_next > 0 and a > 1e-8:
@@ -106,7 +127,14 @@ def dpm_solver(denoise: Denoise, schedule: Schedule, times: Sequence[float], x: 
 
 
 Solver = Callable[[Denoise, Schedule, Sequence[float], Tensor, Noise | None], Steps]
-SOLVERS: dict[str, Solver] = {"ddpm": ddpm, "ddim": ddim, "euler": euler, "heun": heun, "dpm++": dpm_solver}
+SOLVERS: dict[str, Solver] = {
+    "ddpm": ddpm,
+    "ddim": ddim,
+    "euler": euler,
+    "heun": heun,
+    "dpm++": dpm_solver,
+    "consistency": ddim,  # of guesses at the path's end, in few steps that are even in angle (`Schedule.turns`)
+}
 
 
 def invert(denoise: Denoise, schedule: Schedule, times: Sequence[float], x: Tensor) -> Tensor:

@@ -34,7 +34,8 @@ class OrthogonalAdamW(torch.optim.AdamW):
 
     m ← 0.95 m + 0.05 g;  w ← (1 - lr · decay) w - lr · scale · 0.2 √max(rows, columns) · orthogonalised(0.95 m + 0.05 g), so
     that a step has ``scale`` times the root-mean-square size of AdamW's (Jordan et al. 2024, *Muon*; Liu et al. 2025, arXiv
-    2502.16982). Tensors that are not matrices, and groups that do not ask, are moved as AdamW moves them.
+    2502.16982). A convolution's weights are one matrix, a row for each channel that it makes. Tensors that are neither, and
+    groups that do not ask, are moved as AdamW moves them.
     """
 
     @torch.no_grad()
@@ -43,7 +44,7 @@ class OrthogonalAdamW(torch.optim.AdamW):
         for group in self.param_groups:
             if group.get("orthogonal"):
                 for parameter in group["params"]:
-                    if parameter.grad is not None and parameter.dim() == 2:
+                    if parameter.grad is not None and parameter.dim() in (2, 4):
                         self._turn(parameter, group)
                         parameter.grad = None  # AdamW, which comes next, leaves such parameters alone
         return super().step(closure)
@@ -56,6 +57,6 @@ class OrthogonalAdamW(torch.optim.AdamW):
         gradient, momentum = parameter.grad, state["momentum"]
         assert gradient is not None
         momentum.lerp_(gradient, 1 - MOMENTUM)
-        direction = orthogonalised(gradient.lerp(momentum, MOMENTUM))
-        size = 0.2 * max(parameter.shape) ** 0.5 * group["orthogonal"]
-        parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-group["lr"] * size)
+        direction = orthogonalised(gradient.lerp(momentum, MOMENTUM).flatten(1))
+        size = 0.2 * max(direction.shape) ** 0.5 * group["orthogonal"]
+        parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction.view_as(parameter), alpha=-group["lr"] * size)

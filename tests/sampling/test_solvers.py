@@ -5,7 +5,7 @@ import torch
 
 from pieria.noise import ItemNoise
 from pieria.sampling.noise_schedules import Discrete, Exploding, Straight
-from pieria.sampling.solvers import SOLVERS, dpm_solver, invert, last, repaint
+from pieria.sampling.solvers import SOLVERS, dpm_solver, heun, invert, last, repaint
 
 SCHEDULES = {"cosine": Discrete("cosine"), "linear": Discrete("linear"), "edm": Exploding(), "flow": Straight()}
 MIDDLE, VARIANCE = 0.7, 0.09  # of the data: the best guess and the solution of the equation are known
@@ -119,3 +119,30 @@ def test_what_is_filled_in_agrees_with_what_is_known():
     assert means[8] == pytest.approx(0.9 * 1.5, abs=0.08)
     assert abs(means[8] - 1.35) <= abs(means[1] - 1.35) + 0.02
     assert float(x[:, 1].std()) == pytest.approx(math.sqrt(1 - 0.81), rel=0.2)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_time_of_a_level_is_found(name):
+    schedule = SCHEDULES[name]
+    ratio = torch.tensor([0.05, 0.3, 1.0, 4.0], dtype=torch.float64)
+    alpha, sigma = schedule.level(schedule.when(ratio))
+    torch.testing.assert_close(sigma / alpha, ratio, rtol=0.04, atol=0)
+    turns = schedule.turns(4)
+    assert turns[0] == schedule.times(4)[0]
+    assert schedule.at(turns[-1]) == (1.0, 0.0)
+    angles = [math.atan2(*reversed(schedule.at(t))) for t in turns]
+    assert angles[1:4] == pytest.approx([math.pi / 2 * share for share in (0.75, 0.5, 0.25)], abs=0.01)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_churn_keeps_the_law_and_forgets_the_first_noise(name):
+    schedule, n = SCHEDULES[name], 2000
+    times, noise = schedule.times(60), ItemNoise(0, n)
+    z = noise.normal("z", (1,))
+    x = last(heun(gaussian(schedule), schedule, times, begin(schedule, times, z), noise, churn=18.0))
+    still = last(heun(gaussian(schedule), schedule, times, begin(schedule, times, z), noise))
+    assert float(x.mean()) == pytest.approx(MIDDLE, abs=0.03)
+    assert float(x.std()) == pytest.approx(VARIANCE**0.5, rel=0.1)
+    alike = float(torch.corrcoef(torch.cat([z, x], dim=1).T)[0, 1])
+    assert alike < 0.9
+    assert float(torch.corrcoef(torch.cat([z, still], dim=1).T)[0, 1]) > 0.999

@@ -59,3 +59,17 @@ def test_it_goes_on_from_its_state():
         advance(again, resumed, seed)
     assert torch.equal(layer.weight, again.weight)
     assert torch.equal(layer.bias, again.bias)
+
+
+def test_a_convolution_is_moved_as_the_matrix_of_its_windows():
+    torch.manual_seed(0)
+    layer, flat = torch.nn.Conv2d(4, 6, 3, bias=False), torch.nn.Linear(36, 6, bias=False)
+    flat.weight.data.copy_(layer.weight.flatten(1))
+    x = torch.randn(5, 4, 3, 3)
+    for each, given in ((layer, x), (flat, x.flatten(1))):
+        optimiser = OrthogonalAdamW([{"params": [each.weight], "orthogonal": 2.0}], lr=0.01, weight_decay=0.0)
+        for _ in range(2):
+            optimiser.zero_grad()
+            each(given).flatten(1).square().mean().backward()
+            optimiser.step()
+    torch.testing.assert_close(layer.weight.flatten(1), flat.weight, atol=1e-4, rtol=0)
