@@ -57,3 +57,24 @@ def test_flat_values_go_to_the_class_that_declares_them():
     assert assign({"rate": 0.1, "width": 8}, [Network, Loop]) == [{"width": 8}, {"rate": 0.1}]
     with pytest.raises(UsageError, match="Did you mean 'rate'"):
         assign({"rat": 1}, [Network, Loop])
+
+
+def test_no_setting_of_a_family_hides_one_of_the_data_or_of_the_plan():
+    """One flat ``--set name=value`` reaches the first owner of the name, so that a second one could not be reached."""
+    from pieria import registry
+    from pieria.modalities import finding
+    from pieria.training.plan import Plan
+
+    read = {}
+    for modality in map(finding.load, finding.MODALITIES):
+        for form in modality.forms:
+            read.setdefault(form, []).append(modality)
+    for family in registry.families():
+        kind = registry.find(family.name)
+        own = set(kind.Settings.model_fields)
+        assert not own & set(Plan.model_fields), family.name
+        for form in kind.consumes:
+            for modality in read.get(form.__name__.lower(), []):
+                if modality.name == "labelled" and not kind.requires_condition:
+                    continue  # targets of texts are for families that are given the text
+                assert not own & set(modality.Settings.model_fields), (family.name, modality.name)

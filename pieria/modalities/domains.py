@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from pieria.errors import DataError, UsageError
 from pieria.forms import Grid
 from pieria.modalities.contract import Collection
-from pieria.modalities.pictures import PictureFiles
+from pieria.modalities.pictures import CHANNELS, PictureFiles
 
 FEWEST = 3  # different pictures, of which one is held back for each of validation and test
 
@@ -18,7 +18,8 @@ def same_form(first: Grid, second: Grid, path: str | Path, to: str | Path) -> No
     if (first.height, first.width) != (second.height, second.width):
         cures.append(f"--set size={min(first.height, second.height)},{min(first.width, second.width)}")
     if first.channels != second.channels:
-        cures.append(f"--set channels={max(first.channels, second.channels)}")
+        wanted = max(first.channels, second.channels)
+        cures.append(f"--set colour={next(word for word, number in CHANNELS.items() if number >= wanted)}")
     if first.levels != second.levels:
         cures.append(f"--set levels={max(first.levels or 256, second.levels or 256)}")
     if cures:

@@ -116,14 +116,14 @@ def _each_look(files: PictureFiles, settings: "ImageSettings") -> Iterator[Look 
 def shape_of(look: Look, settings: "ImageSettings") -> Shape:
     """What pictures that look like this one are brought to."""
     height, width = settings.size or (look.height, look.width)
-    channels = look.channels if settings.channels == "auto" else int(settings.channels)
+    channels = settings.channels or look.channels
     return Shape(
         channels=channels,
         height=height,
         width=width,
         deep=settings.binarize == "none" and (settings.levels or 0) > 256,
         fit=settings.fit if settings.size else "",
-        converts=settings.channels != "auto",
+        converts=settings.channels is not None,
         background=settings.background,
     )
 
@@ -139,11 +139,11 @@ def tell(looks: Sequence[Look], settings: "ImageSettings", names: Sequence[str] 
             "Set size=height,width and fit=crop, resize or pad",
         )
     kinds = Counter(look.channels for look in looks)
-    if len(kinds) > 1 and settings.channels == "auto":
+    if len(kinds) > 1 and settings.channels is None:
         first = {look.channels: name for look, name in zip(reversed(looks), reversed(names))}
         some = ", ".join(f"{number:,} {KINDS[kind]} ({first[kind]})" for kind, number in kinds.most_common())
-        raise DataError(f"the pictures are of several kinds: {some}", "one kind", "Set channels=1, 3 or 4")
-    channels = next(iter(kinds)) if settings.channels == "auto" else int(settings.channels)
+        raise DataError(f"the pictures are of several kinds: {some}", "one kind", "Set colour=grey, rgb or rgba")
+    channels = settings.channels or next(iter(kinds))
     (height, width), _ = sizes.most_common(1)[0]
     findings = [
         f"{len(looks):,} pictures of {f'{height}×{width}' if len(sizes) == 1 else f'{len(sizes)} sizes'}, "

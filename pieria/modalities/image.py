@@ -25,6 +25,7 @@ from pieria.modalities.captions import CaptionWords
 from pieria.modalities.contract import Collection, Modality, Sniff
 from pieria.modalities.folders import read_files, read_folder, sniff, tell
 from pieria.modalities.pictures import (
+    CHANNELS,
     SUFFIXES,
     Look,
     PictureArray,
@@ -59,8 +60,8 @@ class ImageSettings(AnySettings):
     fit: Literal["crop", "resize", "pad"] = Field(
         "crop", description="how to reach that size: scale and crop the middle, stretch, or scale and pad"
     )
-    channels: Literal["auto", "1", "3", "4"] = Field(
-        "auto", description="grey, colour, colour with transparency; auto: as they come"
+    colour: Literal["auto", "grey", "rgb", "rgba"] = Field(
+        "auto", description="grey, colour, colour with transparency (1, 3 or 4 channels); auto: as they come"
     )
     levels: int | None = Field(
         None,
@@ -103,15 +104,20 @@ class ImageSettings(AnySettings):
             raise ValueError("wanted height,width of 1 to 16384 pixels")
         return value
 
-    @field_validator("channels", mode="before")
+    @field_validator("colour", mode="before")
     @classmethod
-    def _numbers_are_words(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) else value
+    def _channels_are_words(cls, value: Any) -> Any:
+        return {str(number): word for word, number in CHANNELS.items()}.get(str(value), value)
 
     @field_validator("levels", "decoders", mode="before")
     @classmethod
     def _none_is_a_word(cls, value: Any) -> Any:
         return None if value in ("none", "auto", "") else value
+
+    @property
+    def channels(self) -> int | None:
+        """How many channels every picture is to have; None as they come."""
+        return CHANNELS.get(self.colour)
 
 
 class Image(Modality):
@@ -206,8 +212,8 @@ class Image(Modality):
             (width, height), channels, found = first.size, natural(first), first.info.get("levels", 256)
         if settings.size:
             height, width = settings.size
-        if settings.channels != "auto":
-            channels = int(settings.channels)
+        if settings.channels is not None:
+            channels = settings.channels
         # 65,536 levels are learned only when asked for: no family copes with so many by default
         levels = 2 if settings.binarize != "none" else settings.levels or (found if found <= 256 else 256)
         if levels > 256 and channels != 1:
@@ -338,7 +344,7 @@ class Image(Modality):
             width=form.width,
             deep=(form.levels or 256) > 256,
             fit=settings.fit if settings.size else "",
-            converts=settings.channels != "auto",
+            converts=settings.channels is not None,
             background=settings.background,
         )
 

@@ -29,6 +29,7 @@ Decoded = TypeVar("Decoded")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 # one picture file larger than this is a mistake or an attack
 LARGEST_MEMBER = 512 * 1024**2
+CHANNELS = {"grey": 1, "rgb": 3, "rgba": 4}
 NATURAL = {"1": 1, "L": 1, "I;16": 1, "I;16B": 1, "I": 1, "LA": 4, "La": 4, "RGBA": 4, "RGBa": 4, "PA": 4}
 SIDEWAYS = (5, 6, 7, 8)  # values of the EXIF orientation that exchange height and width
 

@@ -58,7 +58,7 @@ def shaped(image: Any, title: str, shape: Shape) -> np.ndarray:
         raise FormError(
             f"{title} has {natural(image)} channels",
             f"{shape.channels} as learned",
-            "Convert it, or fit with channels=…",
+            "Convert it, or fit with colour=grey, rgb or rgba",
         )
     array = as_channels(image, shape.channels, shape.background)
     if array.shape[:2] != (shape.height, shape.width):

@@ -116,7 +116,7 @@ class CycleGAN(Model):
             raise FormError(
                 f"pictures of {_size(condition)} to become pictures of {_size(form)}",
                 "the same size and the same channels, since each generator is shown both kinds",
-                "Bring both to one, with --set size=… and --set channels=…",
+                "Bring both to one, with --set size=… and --set colour=…",
             )
         s, sides = settings, (form.height, form.width)
         halvings = halvings_of(*sides, (16, 48)) if s.halvings < 0 else s.halvings

@@ -84,7 +84,7 @@ def test_what_does_not_match_is_refused_with_the_cure(tmp_path, two):
     larger = folder(tmp_path / "larger", 9, base=0, size=(8, 8))
     with pytest.raises(DataError, match=r"6×5, 1 channel.*8×8, 1 channel.*--set size=6,5"):
         open_data(two[0], to=larger)
-    with pytest.raises(DataError, match=r"--set channels=3"):
+    with pytest.raises(DataError, match=r"--set colour=rgb"):
         open_data(two[0], to=folder(tmp_path / "colour", 9, base=0, mode="RGB"))
     assert open_data(two[0], to=larger, settings={"size": (6, 5)}).form == Grid(1, 6, 5)
     with pytest.raises(DataError, match=r"20 of the 50 pictures of .*b have no partner .*such as 030.*cyclegan"):

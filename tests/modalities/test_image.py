@@ -233,9 +233,9 @@ def test_crop_keeps_the_aspect_and_pad_the_whole():
 
 def test_mixed_kinds_need_a_setting(tmp_path):
     folder(tmp_path, {"a.png": grey(), "b.png": colour(), "c.png": colour(channels=4)})
-    with pytest.raises(DataError, match=r"several kinds.*a\.png.*Set channels="):
+    with pytest.raises(DataError, match=r"several kinds.*a\.png.*Set colour="):
         made().read(tmp_path)
-    collection, x, _ = round_trip(made(channels=3), tmp_path)
+    collection, x, _ = round_trip(made(colour="rgb"), tmp_path)
     assert x.shape[1] == 3
     assert any("transparency" in line for line in collection.findings)
     assert any("from 1 to 3" in line for line in collection.findings)
@@ -243,7 +243,7 @@ def test_mixed_kinds_need_a_setting(tmp_path):
 
 def test_transparency_lies_over_the_background():
     clear = Pillow.new("RGBA", (2, 2), (255, 0, 0, 0))
-    modality = made(channels=3, background=40)
+    modality = made(colour="rgb", background=40)
     modality.learn(Collection([clear]))
     assert modality.encode([clear]).unique().tolist() == [40]
 
@@ -454,7 +454,7 @@ def test_wrong_tensors_and_pictures_are_form_errors():
         modality.learn(Collection([grey()]), form="tokens")
 
 
-@pytest.mark.parametrize("settings", [{"size": "3,4,5"}, {"size": "0"}, {"levels": 1}, {"channels": 2}, {"fit": "squeeze"}])
+@pytest.mark.parametrize("settings", [{"size": "3,4,5"}, {"size": "0"}, {"levels": 1}, {"colour": 2}, {"fit": "squeeze"}])
 def test_settings_out_of_bounds(settings):
     with pytest.raises(UsageError):
         made(**settings)

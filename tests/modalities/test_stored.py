@@ -42,7 +42,7 @@ def pictures(path, count=40, shape=(11, 13, 3), classes=("ape", "bee")):
 SETTINGS = {
     "as they come": {},
     "drawn and mirrored": {"binarize": "dynamic", "flip": True},
-    "many levels": {"levels": 1000, "channels": 1},
+    "many levels": {"levels": 1000, "colour": "grey"},
     "resized to few levels": {"size": "7,5", "fit": "pad", "levels": 7, "flip": True},
     "threshold": {"binarize": "threshold"},
 }
