@@ -4,9 +4,9 @@ Protocol: features of Fashion-MNIST by the shipped network (test pictures agains
 drawn anew), and normal points of 2,048 dimensions, as Inception has, once fewer and once more than dimensions. Each figure
 is taken by the public class of torchmetrics 1.9 in float64 too (for KID one subset of all, for the Inception score one part
 of all) and by prdc 0.2. Goal: every relative difference at most 1e-5, the four shares equal, and none slower in processor
-seconds (1.1 times allows for noise). With TORCH_FIDELITY=DIR (made by ``pip install --no-deps --target DIR torch-fidelity``, which needs no torchvision
-that way) its Inception network, with random weights that are ours too, is asked about the same pictures of three sizes: the
-largest difference of a feature, relative to the largest feature, at most 1e-5.
+seconds (1.1 times allows for noise). With TORCH_FIDELITY=DIR (made by ``pip install --no-deps --target DIR
+torch-fidelity``, which needs no torchvision that way) its Inception network, with random weights that are ours too, is asked
+about the same pictures of three sizes: the largest difference of a feature, relative to the largest feature, at most 1e-5.
 The gate leaves out the sets of 3,000 points.
 """
 
