@@ -127,15 +127,16 @@ def inception_score(logits: np.ndarray, parts: int = 10) -> tuple[float, float]:
     From 1 (every picture is given the same classes) to the number of classes (each picture one class, all equally often);
     it grows with the size of a part. Salimans et al. 2016, https://arxiv.org/abs/1606.03498.
     """
-    logs = logits - logits.max(axis=1, keepdims=True)
-    weights = np.exp(logs)
-    total = weights.sum(axis=1, keepdims=True)
-    logs, weights = logs - np.log(total), weights / total
     scores = []
-    for places in np.array_split(np.arange(len(logs)), min(parts, len(logs))):
-        rows, probable = logs[places], weights[places]
-        mixed = np.log(np.maximum(probable.mean(axis=0), np.finfo(float).tiny))
-        scores.append(float(np.exp((probable * (rows - mixed)).sum(axis=1).mean())))
+    for places in np.array_split(np.arange(len(logits)), min(parts, len(logits))):
+        # the divergence is the entropy of all pictures' classes together, less the mean entropy of one picture's
+        logs = logits[places] - logits[places].max(axis=1, keepdims=True)
+        weights = np.exp(logs)
+        total = weights.sum(axis=1)
+        own = np.log(total) - np.einsum("nc,nc->n", weights, logs) / total
+        mixed = (1 / total) @ weights / len(places)
+        together = -(mixed * np.log(np.where(mixed > 0, mixed, 1))).sum()
+        scores.append(float(np.exp(together - own.mean())))
     return float(np.mean(scores)), float(np.std(scores))
 
 
