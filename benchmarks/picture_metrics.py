@@ -151,7 +151,7 @@ def measure(gate: bool) -> Outcome:
             found, seconds = timed(lambda own=own, real=real, made=made: own(real, made))  # type: ignore[misc]
             wanted, others = timed(lambda name=name, real=real, made=made: by_torchmetrics(name, real, made))  # type: ignore[misc]
             difference, ratio = abs(found - wanted) / abs(wanted), seconds / max(others, 1e-9)
-            worst, slowest = max(worst, difference), max(slowest, ratio if seconds > 0.05 else 0.0)
+            worst, slowest = max(worst, difference), max(slowest, ratio if seconds > 0.1 else 0.0)
             measured[f"{name}, {where}"] = f"{found:.6g}, off by {difference:.1e}, {seconds:.2f} against {others:.2f} s"
         found_shares, seconds = timed(lambda real=real, made=made: prdc(real, made))  # type: ignore[misc]
         with contextlib.redirect_stdout(io.StringIO()):  # prdc prints how many points it was given
@@ -164,7 +164,7 @@ def measure(gate: bool) -> Outcome:
     measured |= {"largest relative difference": worst, "slowest, times theirs": round(slowest, 3)}
     goal = {"largest relative difference": f"<= {GOAL}", "slowest, times theirs": "<= 1.1"}
     passed = worst <= GOAL and slowest <= 1.1 and same
-    notes = ["Where both take under 0.05 s, speed is told and not judged."]
+    notes = ["Where ours takes under 0.1 s, speed is told and not judged."]
     if place := os.environ.get("TORCH_FIDELITY"):
         measured["Inception network, largest relative difference"] = network_difference(Path(place))
         goal["Inception network, largest relative difference"] = f"<= {GOAL}"
