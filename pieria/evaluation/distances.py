@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 from scipy import linalg
 from scipy.spatial.distance import cdist
-from scipy.special import logsumexp
 
 AT_ONCE = 1_000  # rows of a matrix of pairs held at once
 
@@ -49,23 +48,30 @@ def kernel_distance(real: np.ndarray, made: np.ndarray) -> float:
 def kernel_interval(real: np.ndarray, made: np.ndarray) -> tuple[float, float]:
     """`kernel_distance` and half the width of its 95 % interval, from how much each point adds to it (jackknife)."""
     n, m = len(real), len(made)
-    rr, mm = _kernel_means(real, real, same=True), _kernel_means(made, made, same=True)
-    rm, mr = _kernel_means(real, made), _kernel_means(made, real)
+    rr, mm = _within(real), _within(made)
+    rm, mr = _kernel_sums(real, made)
+    rm, mr = rm / m, mr / n
     value = rr.mean() + mm.mean() - 2 * rm.mean()
     spread = 4 * np.var(rr - rm, ddof=1) / n + 4 * np.var(mm - mr, ddof=1) / m
     return float(value), float(1.96 * np.sqrt(spread))
 
 
-def _kernel_means(a: np.ndarray, b: np.ndarray, same: bool = False) -> np.ndarray:
-    """The mean kernel of each point of ``a`` with all (others, where they are the ``same``) of ``b``, ``[n]``."""
-    total = np.empty(len(a))
+def _within(points: np.ndarray) -> np.ndarray:
+    """The mean kernel of each point with all others, ``[n]``."""
+    itself = (np.square(points).sum(axis=1) / points.shape[1] + 1) ** 3
+    return (_kernel_sums(points, points)[0] - itself) / max(len(points) - 1, 1)
+
+
+def _kernel_sums(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of the kernels of each point of ``a`` with all of ``b``, ``[n]``; and of each point of ``b``, ``[m]``."""
+    rows, columns = np.empty(len(a)), np.zeros(len(b))
     for start in range(0, len(a), AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        total[part] = ((a[part] @ b.T / a.shape[1] + 1) ** 3).sum(axis=1)
-    if not same:
-        return total / len(b)
-    itself = (np.square(a).sum(axis=1) / a.shape[1] + 1) ** 3
-    return (total - itself) / max(len(a) - 1, 1)
+        inner = a[part] @ b.T / a.shape[1] + 1
+        kernel = inner * inner * inner
+        rows[part] = kernel.sum(axis=1)
+        columns += kernel.sum(axis=0)
+    return rows, columns
 
 
 def prdc(real: np.ndarray, made: np.ndarray, k: int = 5) -> dict[str, float]:
@@ -121,12 +127,16 @@ def inception_score(logits: np.ndarray, parts: int = 10) -> tuple[float, float]:
     From 1 (every picture is given the same classes) to the number of classes (each picture one class, all equally often);
     it grows with the size of a part. Salimans et al. 2016, https://arxiv.org/abs/1606.03498.
     """
-    logs = logits - logsumexp(logits, axis=1, keepdims=True)
     scores = []
-    for rows in np.array_split(logs, min(parts, len(logs))):
-        probable = np.exp(rows)
-        mixed = np.log(np.maximum(probable.mean(axis=0), np.finfo(float).tiny))
-        scores.append(float(np.exp((probable * (rows - mixed)).sum(axis=1).mean())))
+    for places in np.array_split(np.arange(len(logits)), min(parts, len(logits))):
+        # the divergence is the entropy of all pictures' classes together, less the mean entropy of one picture's
+        logs = logits[places] - logits[places].max(axis=1, keepdims=True)
+        weights = np.exp(logs)
+        total = weights.sum(axis=1)
+        own = np.log(total) - np.einsum("nc,nc->n", weights, logs) / total
+        mixed = (1 / total) @ weights / len(places)
+        together = -(mixed * np.log(np.where(mixed > 0, mixed, 1))).sum()
+        scores.append(float(np.exp(together - own.mean())))
     return float(np.mean(scores)), float(np.std(scores))
 
 

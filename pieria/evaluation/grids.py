@@ -204,7 +204,7 @@ class GridComparison(Comparison):
 
         few = min(len(real), len(made))
         warned = (
-            f"; {few:,} pictures are few for {judge.width:,} features, so most of it may be chance: --samples asks for more"
+            f"; {few:,} pictures are few for {judge.width:,} features, which alone makes it larger: --samples asks for more"
             if few < 10 * judge.width
             else ""
         )
@@ -228,8 +228,8 @@ class GridComparison(Comparison):
                 value,
                 kernel_distance(real, seen_),
                 "lower",
-                "kernel distance: the same question, but its mean does not depend on how many pictures there are; about 0 "
-                "for real ones, and it can be a little below",
+                f"kernel distance: asks what {judge.distance} asks, and does not shrink with more pictures; about 0 for "
+                "real ones, and it can be a little below",
                 half=half,
             )
         )
@@ -278,9 +278,9 @@ def in_words(found: list[Figure]) -> list[str]:
     assert distance.floor is not None
     name = distance.name.partition(" (")[0]
     if distance.low is not None and distance.low <= distance.floor:
-        said = f"its {name} is that of real pictures ({plain(distance.value)}; real {plain(distance.floor)})"
+        said = f"the samples' {name} is that of real pictures ({plain(distance.value)}; real {plain(distance.floor)})"
     else:
-        said = f"its {name} is {plain(distance.value)}, and that of as many real pictures {plain(distance.floor)}"
+        said = f"the samples' {name} is {plain(distance.value)}, and that of as many real pictures {plain(distance.floor)}"
     return [
         f"Pictures: {said}. Quality: {quality.value:.0%} of the samples look like some held-out picture (of real ones: "
         f"{quality.floor:.0%}). Variety: {variety.value:.0%} of the held-out pictures have a sample that looks like them "

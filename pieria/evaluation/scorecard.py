@@ -105,14 +105,16 @@ class Scorecard:
         head = ("figure", "value", "95 % interval", "baseline", "real data", "unit", "better", "n")
         rows = [head]
         marks: list[str] = []
+        networks: dict[str, list[str]] = {}
         for figure in self.figures:
-            # what stands in brackets behind a name or a unit is told in the notes, where there is room for it
+            # what stands in brackets behind a name or a unit is told below, where there is room for it
             name, _, features = figure.name.partition(" (features ")
-            note = figure.note + (f"; features: {features.rstrip(')')}" if features else "")
-            if notes and note:
-                if note not in marks:
-                    marks.append(note)
-                name = f"{name} [{marks.index(note) + 1}]"
+            if features:
+                networks.setdefault(features.rstrip(")"), []).append(name)
+            if notes and figure.note:
+                if figure.note not in marks:
+                    marks.append(figure.note)
+                name = f"{name} [{marks.index(figure.note) + 1}]"
             interval = "" if figure.low is None else f"{plain(figure.low)} … {plain(figure.high)}"
             rows.append(
                 (
@@ -139,6 +141,8 @@ class Scorecard:
         splits = sorted({figure.split for figure in self.figures if figure.split})
         if splits:
             lines += ["", f"Held against: {', '.join(splits)}. Real data: what real items reach in the samples' place."]
+        for network, names in networks.items():
+            lines += wrap(f"In the features of {network}, and of no other network: {', '.join(names)}.", WIDTH)
         for sentence in self.words:
             lines += ["", *wrap(sentence, WIDTH)]
         if notes and marks:

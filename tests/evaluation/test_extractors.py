@@ -128,9 +128,14 @@ def test_a_scorecard_in_inception_features_says_fid_and_never_c_fid(declared, ow
         assert np.isfinite([figure.value, figure.floor]).all()
     assert not any(name.startswith("C-FID") for name in names)
     assert shipped().name in card["likeness"].note  # what opens a card is the same on every one
-    assert any(said.startswith("Pictures: its FID is") for said in card.words)
+    assert any(said.startswith("Pictures: the samples' FID is") for said in card.words)
+    table = card.table()
+    assert (
+        f"In the features of inception-2015 {declared[1][:8]}, and of no other network: FID, KID, Inception score" in table
+    )
+    assert "FID [" in table
     usual = evaluate(bag(data, more_like(data, 40)), data, count=10)
-    assert any(said.startswith("Pictures: its C-FID is") for said in usual.words)
+    assert any(said.startswith("Pictures: the samples' C-FID is") for said in usual.words)
     assert card["likeness"].value == usual["likeness"].value
     assert not any(name.startswith(("FID", "Inception")) for name in (figure.name for figure in usual.figures))
 
