@@ -7,7 +7,8 @@ are all in it. Resident memory, that of all its processes together, is looked at
 torch. Then, in this process: pictures decoded in a second by one and by two workers (all of the set, their start and the
 digests of the split included), and batches of 32 pictures in random order a second, from memory, from the file and
 decoded by two workers, in five alternating pairs.
-Goal: 0.7 GB at most, whatever the size of the set.
+A fit of a hundred such pictures, held in memory, is run as well: what it takes is not the set's.
+Goal: 0.7 GB at most, whatever the size of the set; 0.8 GB where the two workers (60 MB each) go on working in training.
 """
 
 import json
@@ -31,8 +32,9 @@ from pieria.modalities.opening import open_data
 from pieria.training.loop import Announcements
 
 GIGABYTE = 10**9
-SIZE, GATE_SIZE, LIMIT = 4 * GIGABYTE, GIGABYTE, 7 * GIGABYTE // 10
-SIDE, BATCH, STEPS, BATCHES = 256, 32, 40, 20
+SIZE, GATE_SIZE = 4 * GIGABYTE, GIGABYTE
+LIMITS = {"memory": 0.7, "disk": 0.7, "files": 0.8}  # GB
+SIDE, FEW, BATCH, STEPS, BATCHES = 256, 100, 32, 20, 10
 
 
 def write_pictures(folder: Path, count: int, seed: int = 0) -> None:
@@ -74,7 +76,7 @@ def measure(gate: bool) -> Outcome:
     size = GATE_SIZE if gate else SIZE
     count = -(-size // (3 * SIDE * SIDE))
     measured: dict[str, object] = {"decoded pictures (GB)": round(count * 3 * SIDE * SIDE / GIGABYTE, 2), "pictures": count}
-    notes = [f"{STEPS} steps of gan's tiny preset in batches of 8; memory is that of all processes together"]
+    notes = [f"{STEPS} steps of gan's tiny preset in batches of 4; memory is that of all processes together"]
     passed = True
     # a place on the disk: in many systems /tmp lies in memory
     root = Path(os.environ.get("PIERIA_BENCHMARKS", Path.cwd()))
@@ -82,16 +84,18 @@ def measure(gate: bool) -> Outcome:
         home, folder = Path(name), Path(name) / "pictures"
         write_pictures(folder, count)
         measured["files (GB)"] = round(sum(file.stat().st_size for file in folder.rglob("*.jpg")) / GIGABYTE, 3)
-        for held in ("disk", "files"):
-            out = home / held
-            command = [sys.executable, "-m", "pieria", "fit", str(folder), "--model", "gan", "--preset", "tiny", "--quiet"]
-            command += ["--steps", str(STEPS), "--set", "batch=8", "--set", f"held={held}", "--set", "decoders=2"]
+        write_pictures(home / "few", FEW)
+        for held, limit in LIMITS.items():
+            out, what = home / held, str(home / "few" if held == "memory" else folder)
+            command = [sys.executable, "-m", "pieria", "fit", what, "--model", "gan", "--preset", "tiny", "--quiet"]
+            command += ["--steps", str(STEPS), "--set", "batch=4", "--set", f"held={held}", "--set", "decoders=2"]
             environment = {**os.environ, cache.VARIABLE: str(home / "cache")}
             done, most, seconds = run_and_watch([*command, "--out", str(out)], environment)
             state = json.loads((out / "run.json").read_text())["state"] if (out / "run.json").exists() else "never began"
-            measured[f"most memory, held={held} (GB)"] = round(most / GIGABYTE, 3)
-            measured[f"seconds, all in, held={held}"] = round(seconds, 1)
-            passed &= done.returncode == 0 and state == "done" and most <= LIMIT
+            name_of = f"{FEW} pictures" if held == "memory" else f"held={held}"
+            measured[f"most memory, {name_of} (GB)"] = round(most / GIGABYTE, 3)
+            measured[f"seconds, all in, {name_of}"] = round(seconds, 1)
+            passed &= done.returncode == 0 and state == "done" and most <= limit * GIGABYTE
             if done.returncode:
                 notes.append(f"the command failed: {done.stdout[-1000:]}")
         for decoders in (1, 2):
@@ -111,5 +115,5 @@ def measure(gate: bool) -> Outcome:
             measured[f"batches a second, held={held}"] = round(found["first"], 1)
             measured[f"of those from memory, held={held}"] = found["ratio"]
             measured["batches a second from memory"] = round(found["second"], 1)
-    goal = {f"most memory, held={held} (GB)": f"≤ {LIMIT / GIGABYTE:g}" for held in ("disk", "files")}
+    goal = {f"most memory, held={held} (GB)": f"≤ {LIMITS[held]}" for held in ("disk", "files")}
     return Outcome(measured=measured, goal=goal, passed=passed, notes=notes)
