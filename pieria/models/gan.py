@@ -147,7 +147,9 @@ class GAN(Model):
         self.generator: MLP | PictureGenerator
         if isinstance(form, Row):
             if settings.augment != "none":
-                raise UsageError(f"augment={settings.augment} for rows", "pictures are what it changes", "Leave it out")
+                raise UsageError(
+                    f"augment={settings.augment} for rows", "augment=none: it is pictures that it changes", "Leave it out"
+                )
             self.rows = RowEncoding(form, settings.modes)
             self.shape: tuple[int, ...] = (self.rows.outputs,)
             self.network = "mlp"
