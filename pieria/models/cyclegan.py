@@ -133,7 +133,7 @@ class CycleGAN(Model):
 
         def generator(inputs: Grid, outputs: Grid) -> ResNetGenerator:
             wide = min(sides) >= WIDE
-            return ResNetGenerator(inputs.features, outputs.features, s.features, blocks, halvings, wide=wide)
+            return ResNetGenerator(inputs.channels, outputs.channels, s.features, blocks, halvings, wide=wide)
 
         self.to_b, self.to_a = generator(condition, form), generator(form, condition)
         self.judge_b = PatchDiscriminator(form.channels, s.judge_features, patch)
