@@ -380,8 +380,10 @@ def _previewer(space: Workspace, modality: Modality, asked: Examples) -> Any:
         classes = len(model.condition.classes) if isinstance(model.condition, Label) else 0
         condition = torch.arange(n, device=device) % classes if classes else None
         told = isinstance(model.condition, Tokens | Grid)
-        prompts = asked.batch(range(min(n // 2 if isinstance(form, Grid) else n, len(asked)))).condition if told else None
-        if prompts is not None:  # the first held-out ones
+        # the first held-out ones; of pictures, which often lie in the order of their kinds, some of everywhere
+        shown = spread(len(asked), n // 2) if isinstance(form, Grid) else range(min(n, len(asked)))
+        prompts = asked.batch(shown).condition if told else None
+        if prompts is not None:
             n, condition = len(prompts), prompts.to(device)
         drawn = modality.decode(model.sample(n, display.options, ItemNoise(PREVIEW_SEED, n), condition).cpu())
         if prompts is not None and isinstance(model.condition, Grid):  # each picture beside what it becomes

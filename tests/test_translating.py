@@ -33,6 +33,12 @@ def home(tmp_path_factory):
     return path
 
 
+def at(path):
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
 def array(image):
     return np.asarray(image).astype(int)
 
@@ -49,11 +55,11 @@ def test_a_folder_is_translated_at_every_size_and_keeps_its_names(home):
     assert names == ["inner/one.png", "inner/three.bmp", "one.png", "two.jpg"]
     assert len(told["files"]) == 4
     for name in names:
-        assert Image.open(home / "made" / name).size == Image.open(home / "mixed" / name).size
-    assert Image.open(home / "made" / "one.png").text["pieria"] == "cyclegan"
+        assert at(home / "made" / name).size == at(home / "mixed" / name).size
+    assert at(home / "made" / "one.png").text["pieria"] == "cyclegan"
     run = pieria.load(home / "cyclegan")
-    again = run.translate([Image.open(home / "mixed" / "one.png")])
-    assert abs(array(again[0]) - array(Image.open(home / "made" / "one.png"))).max() <= 1
+    again = run.translate([at(home / "mixed" / "one.png")])
+    assert abs(array(again[0]) - array(at(home / "made" / "one.png"))).max() <= 1
 
 
 def test_both_ways_differ_and_pictures_do_not_depend_on_their_number(home):

@@ -21,7 +21,7 @@ from pieria.layers.unet import doubled
 from pieria.noise import Noise
 
 SPREAD = 0.02  # standard deviation of the first weights, as in both papers
-WIDE = 16  # the shorter side, from which on the first and the last kernel are 7 pixels wide
+WIDE = 64  # the shorter side, from which on the first and the last kernel are 7 pixels wide
 
 
 def reflected(x: Tensor, left: int, right: int, above: int, below: int) -> Tensor:

@@ -251,6 +251,9 @@ def _open_two(
     consent: str | None,
 ) -> Dataset:
     """Two sets of pictures, each a name or a path: those at ``to``, which are to be made of those at ``data``."""
+    kind = "image" if modality is not None else finding.forms_of(str(to), as_)[0]
+    if kind != "image":
+        raise UsageError(f"--to {to}, which is {kind}, beside pictures", "pictures on both sides", "Name other pictures")
     entries = [catalogue.entries().get(str(side)) for side in (data, to)]
     given = dict(settings)
     for entry in entries if modality is None else ():
