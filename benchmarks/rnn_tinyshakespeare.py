@@ -27,7 +27,10 @@ SECONDS: dict[bool, dict[str, float]] = {True: {"lstm": 220.0, "minGRU": 220.0},
 GOALS = {True: {"lstm": 1.75, "minGRU": 1.70}, False: {"lstm": 1.52, "minGRU": 1.56}}
 # what so short a training can fill, and does not overfit
 SHORT: dict[str, object] = {"width": 320, "dropout": 0.1}
-HURRIED = {True: {"lstm": SHORT, "minGRU": SHORT}, False: {"lstm": {"width": 400, "dropout": 0.25}, "minGRU": SHORT}}
+HURRIED: dict[bool, dict[str, dict[str, object]]] = {
+    True: {"lstm": SHORT, "minGRU": SHORT},
+    False: {"lstm": {"width": 400, "dropout": 0.25}, "minGRU": SHORT},
+}
 
 
 def fitted(preset: str, train: StreamExamples, seconds: float, settings: dict[str, object]) -> tuple[RNN, History]:
