@@ -255,7 +255,7 @@ class Diffusion(Denoised):
 
     def phases(self) -> list[Phase]:
         """A game with one move."""
-        return [Phase("consistency" if self.consistent else "denoising", "model", self.loss)]
+        return [Phase("consistency", "model", self.loss)] if self.consistent else [Phase("denoising", "model", self.loss)]
 
     def loss(self, batch: Batch, noise: Noise) -> Losses:
         """The mean squared error of what the network tells, at a level of noise drawn for each item."""
