@@ -261,7 +261,7 @@ class Image(Modality):
         shape = self._shape
         if isinstance(image, Pillow.Image):
             shape = replace(shape, height=image.height, width=image.width, fit="")
-        return torch.from_numpy(self._levels(shaped(image, "the picture", shape)[None], np.zeros(1, np.int64))).long()
+        return torch.from_numpy(self._levels(np.stack([shaped(image, "the picture", shape)]), np.zeros(1, np.int64))).long()
 
     def encode(self, artifacts: Sequence[Pillow.Image]) -> "Tensor":
         """PIL images as long ``[picture, channel, height, width]``.
