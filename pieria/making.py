@@ -215,6 +215,8 @@ class Makes(Texts):
         if isinstance(self.modality, Chat) and named.get("prompt"):
             return self._told_of_talk(named["prompt"], shots, styled(style, asked, self.model.Sampling))
         options = self.model.Sampling.of(styled(style, asked, self.model.Sampling))
+        if isinstance(self.model.condition, Tokens) and isinstance(self.model.form, Grid):
+            self._condition(1, None, named.pop("prompt", None))  # read as a caption, once, so that a strange word is refused
         said: list[str] = []
         if shots is not None:
             few = self._shots(shots, options)

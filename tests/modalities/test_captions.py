@@ -69,6 +69,9 @@ def test_pictures_are_drawn_as_they_are_described(emoji, tmp_path):
             right += int(inside.argmax() == channel)
     assert right >= 14
     assert len(run.sample(3, steps=4)) == 3  # nothing is said of them
+    assert run.remarks(prompt="a blue bar", steps=2) == []  # what the command line asks first
+    with pytest.raises(UsageError, match="'rde'"):
+        run.remarks(prompt="a rde square")
     with pytest.raises(UsageError, match=r"'rde'.*Did you mean 'red'"):
         run.sample(1, prompt="a rde square")
     with pytest.raises(UsageError, match="without classes"):
