@@ -50,6 +50,7 @@ def test_a_prompt_of_unknown_words_is_refused_with_what_is_near():
     words = CaptionWords.learn(["red heart", "a rose"])
     with pytest.raises(UsageError, match=r"'hart' stands in no caption.*Did you mean 'heart'"):
         words.encode(["a red hart"], strict=True)
+    assert words.encode(["the red heart"], strict=True).tolist() == words.encode(["red heart"]).tolist()
     with pytest.raises(UsageError, match="as a prompt"):
         words.encode(["!?"], strict=True)
     with pytest.raises(FormError, match="without any words"):
