@@ -307,6 +307,8 @@ class Makes(Texts):
             return self._told_of_talk(named["prompt"], shots, styled(style, asked, self.model.Sampling))
         options = self.model.Sampling.of(styled(style, asked, self.model.Sampling))
         said = _told_of_grain(self.model, options)
+        if isinstance(self.model.condition, Tokens) and isinstance(self.model.form, Grid):
+            self._condition(1, None, named.pop("prompt", None))  # read as a caption, once, so that a strange word is refused
         if shots is not None:
             few = self._shots(shots, options)
             named["prompt"], said = few.ask(named.get("prompt") or "").text, [*said, *few.told()]

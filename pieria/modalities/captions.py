@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WORD = re.compile(r"[^\W_]+(?:['\N{RIGHT SINGLE QUOTATION MARK}][^\W_]+)*")  # letters and digits, with an apostrophe inside
+ARTICLES = ("a", "an", "the")  # say nothing of a picture, so nobody minds them
 LONGEST = 32  # words; what stands behind them is not read
 
 
@@ -64,15 +65,16 @@ class CaptionWords:
         return symbols
 
     def _known(self, said: list[str], caption: str) -> None:
-        strange = [word for word in said if word not in self._symbol_of]
+        strange = [word for word in said if word not in self._symbol_of and word not in ARTICLES]
         if not said:
             raise UsageError(f"{caption!r} as a prompt", "words of captions", f"Known are {', '.join(self.words[:8])} …")
         if strange:
             near = [repr(word) for word in difflib.get_close_matches(strange[0], self.words, n=3, cutoff=0.6)]
             raise UsageError(
                 f"the word {strange[0]!r} stands in no caption that was learned from",
-                f"Did you mean {' or '.join(near)}?" if near else f"words such as {', '.join(self.words[:8])}",
-                "Describe it in words of the captions",
+                f"Did you mean {' or '.join(near)}? Known are the words of captions"
+                if near
+                else f"words of captions, such as {', '.join(self.words[:8])}",
             )
 
     def decode(self, symbols: "Tensor") -> list[str]:

@@ -50,6 +50,7 @@ def test_a_prompt_of_unknown_words_is_refused_with_what_is_near():
     words = CaptionWords.learn(["red heart", "a rose"])
     with pytest.raises(UsageError, match=r"'hart' stands in no caption.*Did you mean 'heart'"):
         words.encode(["a red hart"], strict=True)
+    assert words.encode(["the red heart"], strict=True).tolist() == words.encode(["red heart"]).tolist()
     with pytest.raises(UsageError, match="as a prompt"):
         words.encode(["!?"], strict=True)
     with pytest.raises(FormError, match="without any words"):
@@ -69,6 +70,9 @@ def test_pictures_are_drawn_as_they_are_described(emoji, tmp_path):
             right += int(inside.argmax() == channel)
     assert right >= 14
     assert len(run.sample(3, steps=4)) == 3  # nothing is said of them
+    assert run.remarks(prompt="a blue bar", steps=2) == []  # what the command line asks first
+    with pytest.raises(UsageError, match="'rde'"):
+        run.remarks(prompt="a rde square")
     with pytest.raises(UsageError, match=r"'rde'.*Did you mean 'red'"):
         run.sample(1, prompt="a rde square")
     with pytest.raises(UsageError, match="without classes"):
