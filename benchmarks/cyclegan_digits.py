@@ -11,6 +11,7 @@ which asks that a picture of B stays as it is and so is against these maps. The 
 2,000 test digits, no quarter turn.
 """
 
+import sys
 from collections.abc import Callable
 
 import torch
@@ -154,3 +155,20 @@ def measure(gate: bool) -> Outcome:
         "The worst of its seeds in each figure. A quarter turn moves every pixel, and no cycle keeps a digit what it was."
     ]
     return Outcome(measured, wanted_of, passed, notes)
+
+
+def page(path: str, seconds: float = 100.0) -> None:
+    """Write the picture of the documentation: test digits, each beside its inversion as learned from twice 10,000."""
+    from pieria.modalities.opening import open_data
+    from pieria.modalities.sheets import sheet
+
+    data = open_data("mnist")
+    digits = data.examples("train").batch(range(20_000)).x.to(torch.uint8)
+    shown = data.examples("test").batch(range(18)).x
+    model = learned(digits[:10_000], inverted(digits[10_000:]), seconds, 0)
+    both = torch.stack([shown, turned(model, shown, "b", 0)], dim=1).flatten(0, 1)
+    sheet(list(data.modality.decode(both))).save(path)
+
+
+if __name__ == "__main__":
+    page(sys.argv[1])
