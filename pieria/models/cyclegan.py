@@ -73,7 +73,7 @@ class CycleGAN(Model):
     >>> from pieria.noise import ItemNoise
     >>> form = Grid(1, 9, 8)
     >>> model = CycleGAN(CycleGANSettings(features=4, blocks=1, judge_features=4), form, form)
-    >>> model.sample(2, NoOptions(), ItemNoise(seed=0, size=2), torch.zeros(2, 1, 9, 8, dtype=torch.int64)).shape
+    >>> model.sample(2, CycleGAN.Sampling(), ItemNoise(seed=0, size=2), torch.zeros(2, 1, 9, 8, dtype=torch.int64)).shape
     torch.Size([2, 1, 9, 8])
     """
 

@@ -70,6 +70,7 @@ class Pix2PixSampling(AnySettings):
 class Pix2Pix(Model):
     """A U-Net generator and a conditional discriminator; its form is B's, its condition A's, and both are of one size.
 
+    >>> from pieria.noise import ItemNoise
     >>> form = Grid(1, 9, 8)
     >>> model = Pix2Pix(Pix2PixSettings(features=4, judge_features=4), form, form)
     >>> model.sample(2, Pix2PixSampling(), ItemNoise(seed=0, size=2), torch.zeros(2, 1, 9, 8, dtype=torch.int64)).shape

@@ -35,7 +35,8 @@ def check_refuses(subject: Subject) -> None:
         labels = torch.tensor([0, 7])
         _refused("a label that is not there", model.sample, 2, subject.options, ItemNoise(0, 2), labels)
     elif isinstance(subject.case.condition, Tokens):
-        _refused("no prompt", model.sample, 2, subject.options, ItemNoise(0, 2))
+        if subject.family.requires_condition:
+            _refused("no prompt", model.sample, 2, subject.options, ItemNoise(0, 2))
         unknown = torch.full((2, 3), subject.case.condition.vocabulary)
         _refused("a prompt with an unknown symbol", model.sample, 2, subject.options, ItemNoise(0, 2), unknown)
         prompts = subject.case.labels(3)
