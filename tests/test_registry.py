@@ -206,3 +206,8 @@ def test_what_is_wrong_in_a_file_is_shown_as_it_stands(tmp_path):
     with pytest.raises(SyntaxError) as caught:
         registry.describe(str(mine))
     assert caught.value.lineno in (3, 6)
+
+
+def test_only_families_of_targets_say_that_they_discriminate():
+    """Abilities are told by the names of methods: one of these names for something else would promise what is not there."""
+    assert [family.name for family in registry.families() if "discriminates" in family.abilities] == ["discriminative"]

@@ -198,7 +198,7 @@ class Diffusion(Denoised):
             return -sigma, alpha
         return (none + 1, none) if self.settings.prediction == "x" else (none, none + 1)
 
-    def tell(self, x: Tensor, t: Tensor, labels: Tensor, network: nn.Module | None = None) -> Tensor:
+    def output_of(self, x: Tensor, t: Tensor, labels: Tensor, network: nn.Module | None = None) -> Tensor:
         """What the network (or another one) tells of noisy ``x [batch, *shape]`` at times ``t [batch]``."""
         scale, level = torch.ones_like(t, dtype=torch.float32), t
         if self.settings.process == "edm":
@@ -213,10 +213,10 @@ class Diffusion(Denoised):
         """The clean item that the network sees in ``x`` at one time, within the range of the data."""
         times = torch.full((len(x),), t, dtype=torch.float64, device=x.device)
         if guidance == 1:
-            told = self.tell(x, times, labels)
+            told = self.output_of(x, times, labels)
         else:  # once with its label and once without
             two = torch.cat([labels, torch.zeros_like(labels)])
-            with_it, without = self.tell(torch.cat([x, x]), torch.cat([times, times]), two).chunk(2)
+            with_it, without = self.output_of(torch.cat([x, x]), torch.cat([times, times]), two).chunk(2)
             told = without + guidance * (with_it - without)
         return self._guess(x, told, times)
 
@@ -289,7 +289,7 @@ class Diffusion(Denoised):
         t = self.process.learned(u)
         alpha, sigma = self.process.level(t)
         a, b = self.target(alpha, sigma)
-        told = self.tell(self._seen(y, added, t), t, labels).float()
+        told = self.output_of(self._seen(y, added, t), t, labels).float()
         wrong = (told - (_over(a, y) * y + _over(b, y) * added)).square()
         if self.settings.process == "ddpm" and self.settings.prediction == "x":
             # as the same error of v would count (1 / sigma²), but where hardly any noise is left (Li & He 2025, 2511.13720)
@@ -304,13 +304,13 @@ class Diffusion(Denoised):
             path = [x, *(x for x, _ in solvers.dpm_solver(partial(self._taught, labels), self.process, times, x))]
         seen, levels = torch.cat(path[:-1]), len(times) - 1
         t = torch.tensor(times[:-1], dtype=torch.float64, device=z.device).repeat_interleave(parts)
-        told = self.tell(seen, t, labels.repeat(levels, 1)).float()
+        told = self.output_of(seen, t, labels.repeat(levels, 1)).float()
         ends = path[-1].clamp(self.low, self.high)
         return distance(self._unbounded(seen, told, t), ends.repeat(levels, *[1] * (z.dim() - 1)))
 
     def _taught(self, labels: Tensor, x: Tensor, t: float) -> Tensor:
         times = torch.full((len(x),), t, dtype=torch.float64, device=x.device)
-        return self._guess(x, self.tell(x, times, labels, self.teacher).float(), times)
+        return self._guess(x, self.output_of(x, times, labels, self.teacher).float(), times)
 
     # ---- likelihood --------------------------------------------------------------------------------------------------
 
@@ -365,7 +365,7 @@ class Diffusion(Denoised):
         told = labels.repeat_interleave(terms, dim=0)
 
         def guess(seen: Tensor, place: Tensor) -> Tensor:
-            return self._guess(seen, self.tell(seen, times[place], told), times[place])
+            return self._guess(seen, self.output_of(seen, times[place], told), times[place])
 
         where = torch.special.ndtr(drawn[:, 0].double())
         cost = cost_of_chain(y, guess, alpha, sigma, where, added, self.middle, float(self.spread))
