@@ -201,7 +201,7 @@ def recall(budget: dict[str, Any]) -> dict[str, float]:
 
 
 def measure(gate: bool) -> Outcome:
-    """``gate``: 5 minutes of regression, 400 steps of recall."""
+    """``gate``: 5 minutes of regression, 600 steps of recall."""
     measured = regression({"seconds": 300.0 if gate else 1050.0})
     recalled = recall({"steps": 600 if gate else 1500})
     allowed = 1.6 if gate else 1.2

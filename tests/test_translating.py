@@ -14,7 +14,7 @@ from pieria.errors import DataError, FormError, UsageError
 from pieria.models.contract import abilities
 from tests.modalities.test_domains import folder
 
-QUICK = {"batch": 4, "threads": 1, "features": 4, "judge_features": 4}
+QUICK = {"batch": 4, "threads": 1, "channels": 4, "judge_channels": 4}
 
 
 @pytest.fixture(scope="module")

@@ -39,12 +39,12 @@ Turned = tuple[Tensor, Tensor]  # what was made of B's pictures, and of A's
 class CycleGANSettings(AnySettings):
     """What a CycleGAN is made of."""
 
-    features: int = Field(32, ge=1, le=512, description="generators: features at the full size; doubled at each halving")
+    channels: int = Field(32, ge=1, le=512, description="generators: features at the full size; doubled at each halving")
     blocks: int = Field(0, ge=0, le=32, description="residual blocks; 0 chooses 9 from 256 pixels on, 6 from 32 on, else 4")
     halvings: int = Field(
         -1, ge=-1, le=4, description="how often a generator halves the picture; -1 chooses 2 from 48 pixels on, 1 from 16 on"
     )
-    judge_features: int = Field(32, ge=1, le=512, description="discriminators: features of the first layer")
+    judge_channels: int = Field(32, ge=1, le=512, description="discriminators: features of the first layer")
     patch: int = Field(
         -1,
         ge=-1,
@@ -72,7 +72,7 @@ class CycleGAN(Model):
 
     >>> from pieria.noise import ItemNoise
     >>> form = Grid(1, 9, 8)
-    >>> model = CycleGAN(CycleGANSettings(features=4, blocks=1, judge_features=4), form, form)
+    >>> model = CycleGAN(CycleGANSettings(channels=4, blocks=1, judge_channels=4), form, form)
     >>> model.sample(2, CycleGAN.Sampling(), ItemNoise(seed=0, size=2), torch.zeros(2, 1, 9, 8, dtype=torch.int64)).shape
     torch.Size([2, 1, 9, 8])
     """
@@ -83,9 +83,9 @@ class CycleGAN(Model):
     requires_condition: ClassVar = True
     pairing: ClassVar = "unpaired"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "tiny": {"features": 8, "blocks": 1, "judge_features": 8},
-        "small": {"features": 16, "blocks": 3, "judge_features": 24, "batch": 8},
-        "paper": {"features": 64, "judge_features": 64, "batch": 1, "rate": 2e-4},
+        "tiny": {"channels": 8, "blocks": 1, "judge_channels": 8},
+        "small": {"channels": 16, "blocks": 3, "judge_channels": 24, "batch": 8},
+        "paper": {"channels": 64, "judge_channels": 64, "batch": 1, "rate": 2e-4},
     }
     training_defaults: ClassVar[dict[str, Any]] = {
         "batch": 8,
@@ -133,11 +133,11 @@ class CycleGAN(Model):
 
         def generator(inputs: Grid, outputs: Grid) -> ResNetGenerator:
             wide = min(sides) >= WIDE
-            return ResNetGenerator(inputs.channels, outputs.channels, s.features, blocks, halvings, wide=wide)
+            return ResNetGenerator(inputs.channels, outputs.channels, s.channels, blocks, halvings, wide=wide)
 
         self.to_b, self.to_a = generator(condition, form), generator(form, condition)
-        self.judge_b = PatchDiscriminator(form.channels, s.judge_features, patch)
-        self.judge_a = PatchDiscriminator(condition.channels, s.judge_features, patch)
+        self.judge_b = PatchDiscriminator(form.channels, s.judge_channels, patch)
+        self.judge_a = PatchDiscriminator(condition.channels, s.judge_channels, patch)
         self.pool_b, self.pool_a = PicturePool(s.pool, form.shape), PicturePool(s.pool, condition.shape)
         self._made: deque[Turned] = deque()
 

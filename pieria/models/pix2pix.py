@@ -37,12 +37,12 @@ DEEPEST = 8  # halvings of a U-Net, as in the paper for 256 pixels
 class Pix2PixSettings(AnySettings):
     """What a pix2pix is made of."""
 
-    features: int = Field(
+    channels: int = Field(
         32, ge=1, le=512, description="generator: features at the full size; doubled at each halving, to 8×"
     )
     depth: int = Field(0, ge=0, le=DEEPEST, description="generator: halvings; 0 chooses as many as leave at least 2 pixels")
     dropout: float = Field(0.5, ge=0, lt=1, description="share of the inner features that are left out: the only noise")
-    judge_features: int = Field(32, ge=1, le=512, description="discriminator: features of the first layer")
+    judge_channels: int = Field(32, ge=1, le=512, description="discriminator: features of the first layer")
     patch: int = Field(
         -1,
         ge=-1,
@@ -72,7 +72,7 @@ class Pix2Pix(Model):
 
     >>> from pieria.noise import ItemNoise
     >>> form = Grid(1, 9, 8)
-    >>> model = Pix2Pix(Pix2PixSettings(features=4, judge_features=4), form, form)
+    >>> model = Pix2Pix(Pix2PixSettings(channels=4, judge_channels=4), form, form)
     >>> model.sample(2, Pix2PixSampling(), ItemNoise(seed=0, size=2), torch.zeros(2, 1, 9, 8, dtype=torch.int64)).shape
     torch.Size([2, 1, 9, 8])
     """
@@ -83,9 +83,9 @@ class Pix2Pix(Model):
     conditions = frozenset({Grid})
     requires_condition: ClassVar = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "tiny": {"features": 8, "judge_features": 8},
-        "small": {"features": 16, "judge_features": 24},
-        "paper": {"features": 64, "judge_features": 64, "batch": 1, "rate": 2e-4},
+        "tiny": {"channels": 8, "judge_channels": 8},
+        "small": {"channels": 16, "judge_channels": 24},
+        "paper": {"channels": 64, "judge_channels": 64, "batch": 1, "rate": 2e-4},
     }
     training_defaults: ClassVar[dict[str, Any]] = {
         "batch": 16,
@@ -129,8 +129,8 @@ class Pix2Pix(Model):
                 f"at least {smallest} pixels on the shorter side",
                 "Leave the settings depth and patch out, or make the pictures larger with --set size=…",
             )
-        self.generator = UNetGenerator(condition.channels, form.channels, s.features, depth, s.dropout)
-        self.discriminator = PatchDiscriminator(condition.channels + form.channels, s.judge_features, patch)
+        self.generator = UNetGenerator(condition.channels, form.channels, s.channels, depth, s.dropout)
+        self.discriminator = PatchDiscriminator(condition.channels + form.channels, s.judge_channels, patch)
         self._made: deque[Tensor] = deque()
 
     # ---- learning ----------------------------------------------------------------------------------------------------
