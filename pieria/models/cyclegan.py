@@ -28,7 +28,8 @@ from pieria.layers.image_translation import WIDE, PatchDiscriminator, ResNetGene
 from pieria.layers.picture_pool import PicturePool
 from pieria.layers.precision import Precision, products
 from pieria.losses import adversarial
-from pieria.models.contract import Losses, Model, Phase, Step, picture_given
+from pieria.models.contract import Losses, Phase, Step, picture_given
+from pieria.models.translator import PATCHES, Translator
 from pieria.noise import Noise
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
@@ -67,7 +68,7 @@ class CycleGANSettings(AnySettings):
     )
 
 
-class CycleGAN(Model):
+class CycleGAN(Translator):
     """Two generators and two discriminators; its form is B's, its condition A's, and both are of one size.
 
     >>> from pieria.noise import ItemNoise
@@ -78,27 +79,11 @@ class CycleGAN(Model):
     """
 
     Settings = CycleGANSettings
-    consumes = frozenset({Grid})
-    conditions = frozenset({Grid})
-    requires_condition: ClassVar = True
     pairing: ClassVar = "unpaired"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny": {"channels": 8, "blocks": 1, "judge_channels": 8},
         "small": {"channels": 16, "blocks": 3, "judge_channels": 24, "batch": 8},
         "paper": {"channels": 64, "judge_channels": 64, "batch": 1, "rate": 2e-4},
-    }
-    training_defaults: ClassVar[dict[str, Any]] = {
-        "batch": 8,
-        "rate": 4e-4,
-        "schedule": "linear",
-        "hold": 0.5,
-        "final": 0.0,
-        "warmup": 50,
-        "weight_decay": 0.0,
-        "beta1": 0.5,
-        "beta2": 0.999,
-        "clip": 0.0,
-        "average": 0.99,
     }
     paper = (
         "Zhu et al. 2017, Unpaired Image-to-Image Translation with Cycle-Consistent Adversarial Networks, arXiv:1703.10593"
@@ -110,8 +95,6 @@ class CycleGAN(Model):
         super().__init__(settings, form, condition)
         assert isinstance(form, Grid)
         assert isinstance(condition, Grid)
-        if not form.ordered or not condition.ordered:
-            raise FormError("a grid of tiles, which have no order", "pictures, whose levels do", "Take a family of tiles")
         if (form.height, form.width) != (condition.height, condition.width) or form.channels != condition.channels:
             raise FormError(
                 f"pictures of {_size(condition)} to become pictures of {_size(form)}",
@@ -120,7 +103,7 @@ class CycleGAN(Model):
             )
         s, sides = settings, (form.height, form.width)
         halvings = halvings_of(*sides, (16, 48)) if s.halvings < 0 else s.halvings
-        patch = halvings_of(*sides, (12, 48, 192)) if s.patch < 0 else s.patch
+        patch = halvings_of(*sides, PATCHES) if s.patch < 0 else s.patch
         blocks = s.blocks or (9 if min(sides) >= 256 else 6 if min(sides) >= 32 else 4)
         smallest = max(2 * 2**halvings, 3 * 2**patch if patch else 2)
         if min(sides) < smallest:
@@ -155,17 +138,11 @@ class CycleGAN(Model):
         self._made.clear()
         return [Phase("generators", "generators", self.turn), Phase("discriminators", "discriminators", self.judge)]
 
-    def _read(self, batch: Batch) -> Turned:
-        assert batch.condition is not None
-        assert isinstance(self.form, Grid)
-        assert isinstance(self.condition, Grid)
-        return grids.read(self.form, batch.x), grids.read(self.condition, batch.condition)
-
     def turn(self, batch: Batch, noise: Noise) -> Losses:
         """Both generators learn to pass for the other kind, to find the way back, and to leave their own kind alone."""
         del noise  # what they make follows from the pictures
         s = self.settings
-        b, a = self._read(batch)
+        b, a = self.pair(batch)
         with products(s.precision, b.device):
             # a generator that should leave B alone is shown A and B at once
             seen_b, seen_a = (torch.cat([a, b]), torch.cat([b, a])) if s.identity else (a, b)
@@ -190,7 +167,7 @@ class CycleGAN(Model):
 
     def judge(self, batch: Batch, noise: Noise) -> Losses:
         """Both discriminators learn to tell real pictures from made ones, half of which are older ones, from the pool."""
-        b, a = self._read(batch)
+        b, a = self.pair(batch)
         fake_b, fake_a = self._made.popleft()
         total = b.new_zeros(())
         parts: dict[str, Tensor] = {}
@@ -206,16 +183,10 @@ class CycleGAN(Model):
 
     # ---- drawing -----------------------------------------------------------------------------------------------------
 
-    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
-        """The pictures of A that are given as ``condition`` ``[n, channel, height, width]``, turned into pictures of B."""
-        return self.translate(picture_given(self, condition, n), "b", options, noise)
-
     @torch.no_grad()
     def translate(self, x: Tensor, to: str, options: AnySettings, noise: Noise) -> Tensor:
         """Pictures of any size, turned into the kind ``to``, "b" or "a"; the same size, in the form's own levels."""
         del options, noise
-        assert isinstance(self.form, Grid)
-        assert isinstance(self.condition, Grid)
         if to not in ("a", "b"):
             raise UsageError(f"to {to!r}", "to 'b' (what it was fitted --to) or back to 'a'", "Name one of them")
         given, made, generator = (
@@ -228,7 +199,6 @@ class CycleGAN(Model):
     def trace(self, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Iterator[Step]:
         """A picture of A, what the generator sees in it, the way back, and the translation."""
         x = picture_given(self, condition, 1)
-        assert isinstance(self.form, Grid)
         yield Step("picture of A", x, "It was never seen in training, and has no partner in B.", {})
         made = self.translate(x, "b", options, noise)
         begun, done, _ = self.to_b.steps(grids.cells(self.form, x))

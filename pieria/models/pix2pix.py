@@ -26,7 +26,8 @@ from pieria.layers import grids
 from pieria.layers.image_translation import PatchDiscriminator, UNetGenerator, halvings_of
 from pieria.layers.precision import Precision, products
 from pieria.losses import adversarial
-from pieria.models.contract import Losses, Model, Phase, Step, picture_given
+from pieria.models.contract import Losses, Phase, Step, picture_given
+from pieria.models.translator import PATCHES, Translator
 from pieria.noise import Noise
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
@@ -67,7 +68,7 @@ class Pix2PixSampling(AnySettings):
     )
 
 
-class Pix2Pix(Model):
+class Pix2Pix(Translator):
     """A U-Net generator and a conditional discriminator; its form is B's, its condition A's, and both are of one size.
 
     >>> from pieria.noise import ItemNoise
@@ -79,9 +80,6 @@ class Pix2Pix(Model):
 
     Settings = Pix2PixSettings
     Sampling = Pix2PixSampling
-    consumes = frozenset({Grid})
-    conditions = frozenset({Grid})
-    requires_condition: ClassVar = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny": {"channels": 8, "judge_channels": 8},
         "small": {"channels": 16, "judge_channels": 24},
@@ -110,8 +108,6 @@ class Pix2Pix(Model):
         super().__init__(settings, form, condition)
         assert isinstance(form, Grid)
         assert isinstance(condition, Grid)
-        if not form.ordered or not condition.ordered:
-            raise FormError("a grid of tiles, which have no order", "pictures, whose levels do", "Take a family of tiles")
         if (form.height, form.width) != (condition.height, condition.width):
             raise FormError(
                 f"pictures of {condition.height} × {condition.width} to become pictures of {form.height} × {form.width}",
@@ -119,7 +115,7 @@ class Pix2Pix(Model):
                 "Bring both to one, with --set size=…",
             )
         s, side = settings, min(form.height, form.width)
-        patch = halvings_of(form.height, form.width, (12, 48, 192)) if s.patch < 0 else s.patch
+        patch = halvings_of(form.height, form.width, PATCHES) if s.patch < 0 else s.patch
         depth = s.depth or min(DEEPEST, max(1, side.bit_length() - 2))
         smallest = max(2**depth, 3 * 2**patch if patch else 2)
         if side < smallest:
@@ -147,15 +143,9 @@ class Pix2Pix(Model):
         self._made.clear()
         return [Phase("generator", "generator", self.turn), Phase("discriminator", "discriminator", self.judge)]
 
-    def _read(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        assert batch.condition is not None
-        assert isinstance(self.form, Grid)
-        assert isinstance(self.condition, Grid)
-        return grids.read(self.form, batch.x), grids.read(self.condition, batch.condition)
-
     def turn(self, batch: Batch, noise: Noise) -> Losses:
         """The generator learns to make the partner of what it is given, and to pass for it."""
-        wanted, given = self._read(batch)
+        wanted, given = self.pair(batch)
         with products(self.settings.precision, wanted.device):
             made = self.generator(given, noise)
             passed = adversarial.generator_loss(self.settings.loss, self.discriminator(torch.cat([given, made], dim=1)))
@@ -167,7 +157,7 @@ class Pix2Pix(Model):
     def judge(self, batch: Batch, noise: Noise) -> Losses:
         """The discriminator learns to tell real pairs from those whose second picture was made."""
         del noise
-        wanted, given = self._read(batch)
+        wanted, given = self.pair(batch)
         pairs = torch.cat([torch.cat([given, other], dim=1) for other in (wanted, self._made.popleft())])
         with products(self.settings.precision, wanted.device):
             on_real, on_made = self.discriminator(pairs).chunk(2)
@@ -177,21 +167,15 @@ class Pix2Pix(Model):
 
     def validate(self, batch: Batch, noise: Noise) -> Losses:
         """How far what it makes of held-out pictures is from their partners, in shares of the range."""
-        wanted, given = self._read(batch)
+        wanted, given = self.pair(batch)
         return Losses((self.generator(given, noise) - wanted).abs().mean() / 2, {}, count=len(batch))
 
     # ---- drawing -----------------------------------------------------------------------------------------------------
-
-    def sample(self, n: int, options: AnySettings, noise: Noise, condition: Tensor | None = None) -> Tensor:
-        """The partners of the pictures that are given as ``condition`` ``[n, channel, height, width]``."""
-        return self.translate(picture_given(self, condition, n), "b", options, noise)
 
     @torch.no_grad()
     def translate(self, x: Tensor, to: str, options: AnySettings, noise: Noise) -> Tensor:
         """What becomes of pictures of any size, in the same size; ``to`` is "b", since it goes one way alone."""
         assert isinstance(options, Pix2PixSampling)
-        assert isinstance(self.form, Grid)
-        assert isinstance(self.condition, Grid)
         if to != "b":
             raise UsageError(
                 f"to {to!r}",
@@ -207,8 +191,6 @@ class Pix2Pix(Model):
         """The picture that is given, what the generator sees in it, and its partner."""
         assert isinstance(options, Pix2PixSampling)
         x = picture_given(self, condition, 1)
-        assert isinstance(self.form, Grid)
-        assert isinstance(self.condition, Grid)
         given = grids.cells(self.condition, x)
         shown = x if self.condition == self.form else None
         yield Step(
