@@ -95,8 +95,8 @@ class Comparison:
         return found
 
     @property
-    def words(self) -> list[str]:
-        """The result in sentences."""
+    def verdict(self) -> list[str]:
+        """Which family is best by what, and which failed."""
         said = []
         for name, kind, unit in self.columns():
             if name != "likeness" and kind not in LIKELIHOODS and not name.startswith(DISTANCES):
@@ -111,9 +111,13 @@ class Comparison:
                 what = f"{name}, {kind}" if kind in LIKELIHOODS else name
                 amount = f"{best[0]:.4g} {unit}".removesuffix(" energy").strip()
                 said.append(f"Best by {what}: {best[2]} ({amount}).")
-        said += [f"{entry.model}: {sentence}" for entry in self.entries for sentence in entry.words]
-        said += [f"{entry.model} failed: {entry.error}" for entry in self.entries if entry.error]
-        return list(dict.fromkeys(said))
+        return said + [f"{entry.model} failed: {entry.error}" for entry in self.entries if entry.error]
+
+    @property
+    def words(self) -> list[str]:
+        """The result in sentences: the verdict, and then what is to be said of each family."""
+        said = [f"{entry.model}: {sentence}" for entry in self.entries for sentence in entry.words]
+        return list(dict.fromkeys(self.verdict + said))
 
     def to_json(self) -> dict[str, Any]:
         """What ``results.json`` holds."""
@@ -296,7 +300,7 @@ def report(comparison: Comparison) -> str:
         lead=f"{_counted(comparison.entries)} of generative model, the same data, the same budget ({comparison.budget} of "
         f"training each, seed {comparison.seed}), the same measures.",
     )
-    page.add("The result", *("".join(f'<p class="note">{escape(s)}</p>' for s in comparison.words)))
+    page.add("The result", *("".join(f'<p class="note">{escape(s)}</p>' for s in comparison.verdict)))
     headline = comparison.headline()
     page.add(
         "The table",
@@ -307,7 +311,7 @@ def report(comparison: Comparison) -> str:
     )
     judged = any(name.startswith(DISTANCES) for name, _, _ in headline)
     page.add("How to read it", paragraphs(*(said for said in READING if judged or not said.startswith("C-FID"))))
-    page.add("What they make", "".join(_samples(entry) for entry in comparison.entries))
+    page.add("What they make, and what is to be known of each", "".join(_samples(entry) for entry in comparison.entries))
     page.add("Quality and cost", _quality_against_cost(comparison))
     page.add("Learning curves", "".join(_learning_curve(entry) for entry in comparison.entries))
     rest = [column for column in comparison.columns() if column not in headline]
@@ -320,12 +324,18 @@ def _samples(entry: Entry) -> str:
     if entry.error:
         return f"<h3>{escape(entry.model)}</h3>{paragraphs('Failed: ' + entry.error)}"
     if not entry.previews:
-        return ""
+        return f"<h3>{escape(entry.model)}</h3>{_said(entry)}" if entry.words else ""
     from pieria.explanation.run_page import said_of, shown_text
 
     last = entry.previews[-1]
     body = picture(last) if last.suffix == ".png" else texts([shown_text(last)], limit=2500)
-    return f"<h3>{escape(entry.model)}</h3>{body}{paragraphs(said_of(last))}"
+    return f"<h3>{escape(entry.model)}</h3>{body}{paragraphs(said_of(last))}{_said(entry)}"
+
+
+def _said(entry: Entry) -> str:
+    """What its scorecard says of a family, as a list."""
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in dict.fromkeys(entry.words))
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def _quality_against_cost(comparison: Comparison) -> str:

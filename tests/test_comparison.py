@@ -62,6 +62,14 @@ def test_a_likelihood_and_c_fid_stand_in_one_table():
     assert "asks for quality and variety at once" not in report(found)
 
 
+def test_the_report_opens_with_the_verdict_and_says_the_rest_beside_each_family():
+    found = compared(["gan", "vae"])
+    found.entries[0].words = ["Sixty sentences may follow."]
+    page = report(found)
+    assert page.index("Best by C-FID") < page.index("The table</h2>") < page.index("Sixty sentences may follow.")
+    assert found.words[-1] == "gan: Sixty sentences may follow."
+
+
 def test_a_family_that_failed_says_so_in_its_column():
     found = compared(["mix", "vae"])
     found.entries[1] = Entry("vae", error="it diverged")

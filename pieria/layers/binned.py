@@ -5,64 +5,77 @@ lie anywhere, so that one odd pixel does not cost hundreds of nats. Fitting is e
 number: its expected moments stand in for it (Dempster, Laird and Rubin 1977).
 """
 
+import math
+
 import numpy as np
-from scipy.special import ndtr
+import torch
+from torch import Tensor
 
 Array = np.ndarray
 STRAY = 1e-3
+LEAST = 1e-290  # mass below which a bin's moments are lost to rounding
 
 
-def bins(mean: Array, variance: Array, depth: int) -> tuple[Array, Array, Array, Array]:
-    """What ``depth`` levels have of Gaussians ``[column, k]``.
+def log_odds(mean: Array, variance: Array, depth: int) -> Array:
+    """Log-probability of each of ``depth`` levels under Gaussians ``[column, k]``: ``[column, level, k]``."""
+    found: Array = _mass(_edges(mean, variance, depth)).mul_(1 - STRAY).add_(STRAY / depth).log_().numpy()
+    return found
 
-    Log-odds of each level ``[column, level, k]``; the share that the Gaussian has in it; the first two moments, in standard
+
+def _edges(mean: Array, variance: Array, depth: int) -> Tensor:
+    """Where one level ends and the next begins, in standard units, ``[column, depth - 1, k]``."""
+    ends = torch.arange(1, depth, dtype=torch.float64)[None, :, None] - 0.5
+    return (ends - torch.from_numpy(mean)[:, None, :]).div_(torch.from_numpy(variance).sqrt()[:, None, :])
+
+
+def _mass(edges: Tensor) -> Tensor:
+    """What a standard Gaussian has between the edges and beyond the outer ones, ``[column, depth, k]``.
+
+    Taken from the tail on the edges' own side of the mean, so that it is exact however far out they lie.
+    """
+    tail = torch.special.erfc(edges.abs().mul_(math.sqrt(0.5))).mul_(0.5)
+    tail = _padded(torch.copysign(tail, edges).neg_())
+    left = torch.nn.functional.pad(edges < 0, (0, 0, 1, 1))
+    left[:, 0] = True
+    return (tail[:, 1:] - tail[:, :-1]).add_(left[:, :-1] & ~left[:, 1:])
+
+
+def _padded(x: Tensor) -> Tensor:
+    """With a zero for the ends that lie at infinity."""
+    return torch.nn.functional.pad(x, (0, 0, 1, 1))
+
+
+def _hidden(mean: Array, variance: Array, depth: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each level, ``[column, level, k]``: the share that comes from the Gaussian, and the first two moments, in standard
     units, of the number that it hides there.
     """
-    mean, deviation = mean[:, None, :], np.sqrt(variance[:, None, :])
-    edges = (np.arange(1, depth)[None, :, None] - 0.5 - mean) / deviation
-    density = np.exp(-0.5 * edges**2) / np.sqrt(2 * np.pi)
-    pad = [(0, 0), (1, 1), (0, 0)]
-    below = np.pad(ndtr(edges), pad, constant_values=((0, 0), (0, 1), (0, 0)))
-    above = np.pad(ndtr(-edges), pad, constant_values=((0, 0), (1, 0), (0, 0)))
-    # in the right tail the difference of what lies above is exact, in the left tail that of what lies below
-    mass = np.where(below[:, :-1] > 0.5, above[:, :-1] - above[:, 1:], below[:, 1:] - below[:, :-1])
-    heard = (1 - STRAY) * mass
-    odds = heard + STRAY / depth
-    density, slope = np.pad(density, pad), np.pad(edges * density, pad)
-    safe = np.maximum(mass, 1e-290)
-    first = np.where(mass > 1e-290, (density[:, :-1] - density[:, 1:]) / safe, 0.0)
-    second = np.where(mass > 1e-290, 1 + (slope[:, :-1] - slope[:, 1:]) / safe, 0.0)
-    return np.log(odds), heard / odds, first, second
-
-
-def begun(counts: Array, centre: Array, spread: Array, extra: float) -> tuple[Array, Array]:
-    """Mean and variance ``[column, k]`` of the levels counted (``[column, level, k]``), each at its middle.
-
-    ``extra`` average items (``centre`` and ``spread``, ``[column]``) count as well.
-    """
-    level = np.arange(counts.shape[1])[None, :, None]
-    total = counts.sum(axis=1) + extra
-    mean = ((counts * level).sum(axis=1) + extra * centre[:, None]) / total
-    scatter = (counts * (level - mean[:, None, :]) ** 2).sum(axis=1)
-    return mean, _variance(scatter, total, mean, centre, spread, extra)
+    edges = _edges(mean, variance, depth)
+    mass = _mass(edges)
+    share = mass * (1 - STRAY)
+    share.div_(share + STRAY / depth)
+    density = (edges**2).mul_(-0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
+    slope, density = _padded(edges.mul_(density)), _padded(density)
+    empty, safe = mass <= LEAST, mass.clamp_(min=LEAST)
+    first = (density[:, :-1] - density[:, 1:]).div_(safe).masked_fill_(empty, 0.0)
+    second = (slope[:, :-1] - slope[:, 1:]).div_(safe).add_(1).masked_fill_(empty, 0.0)
+    return share, first, second
 
 
 def refitted(counts: Array, mean: Array, variance: Array, centre: Array, spread: Array, extra: float) -> tuple[Array, Array]:
-    """Mean and variance after one pass of EM over the levels counted; the rest as in `begun`."""
-    _, share, first, second = bins(mean, variance, counts.shape[1])
+    """Mean and variance ``[column, k]`` after one pass of EM over the levels counted, ``[column, level, k]``.
+
+    ``extra`` average items (``centre`` and ``spread``, ``[column]``) count as well.
+    """
+    share, first, second = _hidden(mean, variance, counts.shape[1])
     old, deviation = mean, np.sqrt(variance)
-    heard = counts * share
-    total = heard.sum(axis=1) + extra
-    moment = deviation * (heard * first).sum(axis=1)
+    heard = share.mul_(torch.from_numpy(counts))
+    total = heard.sum(dim=1).numpy() + extra
+    moment = deviation * first.mul_(heard).sum(dim=1).numpy()
     mean = ((total - extra) * old + moment + extra * centre[:, None]) / total
     away = old - mean
-    scatter = deviation**2 * (heard * second).sum(axis=1) + 2 * away * moment + away**2 * (total - extra)
-    return mean, _variance(scatter, total, mean, centre, spread, extra)
-
-
-def _variance(scatter: Array, total: Array, mean: Array, centre: Array, spread: Array, extra: float) -> Array:
-    variance: Array = (np.maximum(scatter, 0) + extra * ((mean - centre[:, None]) ** 2 + spread[:, None])) / total
-    return variance
+    scatter = deviation**2 * second.mul_(heard).sum(dim=1).numpy() + 2 * away * moment + away**2 * (total - extra)
+    spread = extra * ((mean - centre[:, None]) ** 2 + spread[:, None])
+    return mean, (np.maximum(scatter, 0) + spread) / total
 
 
 def drawn(mean: Array, variance: Array, normal: Array, uniform: Array, depth: int) -> Array:

@@ -34,9 +34,12 @@ from pieria.settings import Settings as AnySettings
 
 Array = np.ndarray
 MANY = 32  # ordered levels beyond which a table of odds would have too little data for each entry
+MOST = 1 << 22  # values that EM learns from: bounds the time
 AT_ONCE = 1 << 22  # numbers held while a block of columns is worked on: bounds memory
 NARROW = 1e-6  # a column that never varies still has this variance: a density needs a width
 STEPS_OF_ANNEALING = 15
+MOST_BINS = 200_000_000  # in all passes that see them, after the rough ones: more would gain a thousandth
+ROUGH = 64  # widths that levels are first told apart by, so that one odd pixel does not decide for a component
 
 
 class MixtureSettings(AnySettings):
@@ -59,7 +62,12 @@ class MixtureSettings(AnySettings):
     )
     iterations: int = Field(100, ge=1, description="passes of plain EM at most")
     tolerance: float = Field(1e-4, ge=0, description="gain in nats an item below which EM stops")
-    items: int = Field(20_000, ge=1, description="EM learns from so many items at most, evenly spaced over the data")
+    items: int = Field(
+        20_000,
+        ge=1,
+        description="EM learns from so many items at most, evenly spaced over the data; of wide ones from fewer, "
+        "which hold four million values",
+    )
     first_start: int = Field(0, ge=0, description="number of the first start; another number gives other starts")
 
 
@@ -133,22 +141,27 @@ class Mixture(Model):
         if self.binned:
             centre, spread = codes.mean(axis=0), np.maximum(codes.var(axis=0), 1 / 12)
         self._prior = (centre, spread, base)
-        best: tuple[float, list[float], dict[str, Tensor]] | None = None
+        first: tuple[Array, Array, Array] = values, seen, codes
+        if self.binned:  # levels are first taken for numbers, which is far quicker and finds the same components
+            first = codes.astype(np.float64), np.ones(codes.shape), codes[:, :0]
+        best: tuple[list[float], dict[str, Tensor]] | None = None
         for start in range(self.settings.first_start, self.settings.first_start + self.settings.restarts):
-            history = self._climb(values, seen, codes, start)
-            if best is None or history[-1] > best[0]:
-                best = (history[-1], history, {name: buffer.clone() for name, buffer in self.named_buffers()})
+            history = self._climb(*first, self._spread_out(values, codes, start))
+            if best is None or history[-1] > best[0][-1]:
+                best = history, {name: buffer.clone() for name, buffer in self.named_buffers()}
         assert best is not None
-        self.objective = best[1]
         for name, buffer in self.named_buffers():
-            buffer.copy_(best[2][name])
+            buffer.copy_(best[1][name])
+        self.objective = self._ascend(values, seen, codes) if self.binned else best[0]
         del self._prior
 
     def _collected(self, batches: Callable[[], Iterable[Batch]]) -> Array:
         total = sum(len(batch) for batch in batches())
         if not total:
             raise TrainingError("the mixture was given no items", "at least one", "Give it some data")
-        keep = np.unique(np.linspace(0, total - 1, min(total, self.settings.items)).astype(np.int64))
+        width = len(self.numbers) + len(self.codes)
+        most = min(total, self.settings.items, max(self.settings.components, MOST // width))
+        keep = np.unique(np.linspace(0, total - 1, most).astype(np.int64))
         found, begun = [], 0
         for batch in batches():
             self._check(batch.x)
@@ -159,20 +172,27 @@ class Mixture(Model):
             begun += len(batch)
         return np.concatenate(found)
 
-    def _climb(self, values: Array, seen: Array, codes: Array, start: int) -> list[float]:
-        """EM from one start; the smoothed objective before each pass of plain EM, and after the last."""
-        self._maximise(values, seen, codes, self._spread_out(values, codes, start), first=True)
+    def _climb(self, values: Array, seen: Array, codes: Array, answers: Array) -> list[float]:
+        """Annealed and then plain EM from these first answers; the rest as in `_ascend`."""
+        self._maximise(values, seen, codes, answers)
         for power in (
             np.geomspace(self.settings.anneal, 1, STEPS_OF_ANNEALING, endpoint=False) if self.settings.anneal < 1 else ()
         ):
             self._maximise(values, seen, codes, softmax(power * self._joint(values, seen, codes), axis=1))
+        return self._ascend(values, seen, codes)
+
+    def _ascend(self, values: Array, seen: Array, codes: Array) -> list[float]:
+        """Plain EM; the smoothed objective before each pass, and after the last."""
         history: list[float] = []
-        for _ in range(self.settings.iterations + 1):
+        passes = self.settings.iterations
+        if self.binned and codes.shape[1]:
+            passes = min(passes, max(4, MOST_BINS // (codes.shape[1] * self.depth * self.settings.components)))
+        for _ in range(passes + 1):
             joint = self._joint(values, seen, codes)
             history.append(float(logsumexp(joint, axis=1).sum()) + self._log_prior())
             if len(history) > 1 and history[-1] - history[-2] < self.settings.tolerance * len(joint):
                 break
-            if len(history) <= self.settings.iterations:
+            if len(history) <= passes:
                 self._maximise(values, seen, codes, softmax(joint, axis=1))
         return history
 
@@ -200,23 +220,23 @@ class Mixture(Model):
         joint = np.tile(self.log_weights.numpy(), (len(codes), 1))
         if self.full:
             joint += joint_gaussians.log_density(self.mean.numpy(), self.variance.numpy(), values, seen > 0)
-        elif len(self.numbers):
+        elif values.shape[1]:
             mean, precise = self.mean.numpy(), 1 / self.variance.numpy()
             joint -= 0.5 * (values**2 @ precise - 2 * values @ (mean * precise))
             joint -= 0.5 * seen @ (mean**2 * precise + np.log(2 * np.pi / precise))
-        for block in self._blocks(len(codes)):
+        for block in self._blocks(codes):
             table = self._cells(block)
             joint += columns.indicator(codes[:, block], self.levels[block], dense=self.few) @ table
         return joint
 
-    def _maximise(self, values: Array, seen: Array, codes: Array, answers: Array, first: bool = False) -> None:
+    def _maximise(self, values: Array, seen: Array, codes: Array, answers: Array) -> None:
         """Fit each component to the items that it answers for (``[item, k]``) and to the average ones of smoothing."""
         extra = self.settings.smoothing
         centre, spread, base = self._prior
         # one lot of average items for all weights together, so that components that answer for nothing fade away
         share = (answers.sum(axis=0) + extra / self.settings.components) / (len(answers) + extra)
         self.log_weights.copy_(torch.from_numpy(np.log(share)))
-        if len(self.numbers):
+        if values.shape[1]:
             count = seen.T @ answers + extra
             mean = (values.T @ answers + extra * centre[:, None]) / count
             self.mean.copy_(torch.from_numpy(mean))
@@ -228,11 +248,12 @@ class Mixture(Model):
             else:
                 scatter = (values**2).T @ answers - 2 * mean * (values.T @ answers) + mean**2 * (count - extra)
                 scatter = np.maximum(scatter, 0) + extra * ((mean - centre[:, None]) ** 2 + spread[:, None])
-                self.variance.copy_(torch.from_numpy(scatter / count))
-        for block in self._blocks(len(codes)):
+                variance = np.maximum(scatter / count, (self.depth / ROUGH) ** 2 if self.binned else 0)
+                self.variance.copy_(torch.from_numpy(variance))
+        for block in self._blocks(codes):
             counts = columns.indicator(codes[:, block], self.levels[block], dense=self.few).T @ answers  # [cell, k]
             if self.binned:
-                self._maximise_bins(block, counts.reshape(-1, self.depth, self.settings.components), first)
+                self._maximise_bins(block, counts.reshape(-1, self.depth, self.settings.components))
                 continue
             place = slice(self.offsets[block.start], self.offsets[block.stop])
             counts = counts + extra * base[place, None]
@@ -257,13 +278,10 @@ class Mixture(Model):
             prior += float((base[:, None] * self.odds.numpy()).sum())
         return self.settings.smoothing * prior
 
-    def _maximise_bins(self, block: slice, counts: Array, first: bool) -> None:
+    def _maximise_bins(self, block: slice, counts: Array) -> None:
         """Many ordered levels: the expected moments of the number hidden behind each stand in for it."""
-        centre, spread = self._prior[0][block], self._prior[1][block]
-        old, extra = (self.mean.numpy()[block], self.variance.numpy()[block]), self.settings.smoothing
-        mean, variance = (
-            binned.begun(counts, centre, spread, extra) if first else binned.refitted(counts, *old, centre, spread, extra)
-        )
+        old, (centre, spread, _) = (self.mean.numpy()[block], self.variance.numpy()[block]), self._prior
+        mean, variance = binned.refitted(counts, *old, centre[block], spread[block], self.settings.smoothing)
         self.mean[block], self.variance[block] = torch.from_numpy(mean), torch.from_numpy(variance)
 
     # ---- columns -----------------------------------------------------------------------------------------------------
@@ -279,18 +297,19 @@ class Mixture(Model):
             return values, seen, items
         return values, seen, np.where(there[:, self.codes], items[:, self.codes], -1).astype(np.int64)
 
-    def _blocks(self, count: int) -> Iterator[slice]:
+    def _blocks(self, codes: Array) -> Iterator[slice]:
         """Runs of code columns small enough to be worked on at once."""
-        if len(self.codes):
+        count, columns = codes.shape
+        if columns:
             cost = int(self.levels.max()) * (self.settings.components if self.binned else 1) + count
             width = max(1, AT_ONCE // cost)
-            for begin in range(0, len(self.codes), width):
-                yield slice(begin, min(begin + width, len(self.codes)))
+            for begin in range(0, columns, width):
+                yield slice(begin, min(begin + width, columns))
 
     def _cells(self, block: slice) -> Array:
         """Log-odds of each level of the columns of ``block``, ``[cell, k]``."""
         if self.binned:
-            odds = binned.bins(self.mean.numpy()[block], self.variance.numpy()[block], self.depth)[0]
+            odds = binned.log_odds(self.mean.numpy()[block], self.variance.numpy()[block], self.depth)
             return odds.reshape(-1, self.settings.components)
         table: Array = self.odds.numpy()[self.offsets[block.start] : self.offsets[block.stop]]
         return table

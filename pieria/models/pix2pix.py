@@ -85,20 +85,7 @@ class Pix2Pix(Translator):
         "small": {"channels": 16, "judge_channels": 24},
         "paper": {"channels": 64, "judge_channels": 64, "batch": 1, "rate": 2e-4},
     }
-    training_defaults: ClassVar[dict[str, Any]] = {
-        "batch": 16,
-        "rate": 4e-4,
-        "schedule": "linear",
-        "hold": 0.5,
-        "final": 0.0,
-        "warmup": 50,
-        "weight_decay": 0.0,
-        "beta1": 0.5,
-        "beta2": 0.999,
-        "clip": 0.0,
-        "average": 0.99,
-        "patience": 0,
-    }
+    training_defaults: ClassVar[dict[str, Any]] = {**Translator.training_defaults, "batch": 16, "patience": 0}
     paper = "Isola et al. 2017, Image-to-Image Translation with Conditional Adversarial Networks, arXiv:1611.07004"
     validation_unit: ClassVar[str] = "mean absolute difference to the partner, as a share of the range"
 
