@@ -4,7 +4,7 @@ Protocol, networks and figures of `vae_mnist`; in training, the bound of several
 reached 84.78 nats with 50 codes and 85.54 with 5, each after 3,280 passes over the data). On a GPU 50 codes, whose slope the
 encoder follows by the path of the codes alone (DReG, Tucker et al. 2019); on processors 5, since a step of 50 takes longer
 than all that an hour has time for: 1,600 steps of 32 digits a minute of one core, not an epoch.
-Goal: at most 87.0 nats after an hour on two cores, 84.8 after half an hour on an H200. The gate: at most 93 after two
+Goal: at most 87.0 nats within an hour on two cores, 84.8 after half an hour on an H200. The gate: at most 93 after two
 minutes.
 """
 
