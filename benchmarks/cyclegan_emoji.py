@@ -4,7 +4,7 @@ Both sets are learned from without their pairs, at 32 px, by the defaults; the 1
 Each test picture of A, as it is and translated, looks for its partner among all test pictures of B: the nearest in the
 package's frozen feature network, each feature in units of its spread over B. Measured: how often the partner is the
 nearest, how often among the nearest five, and the mean reciprocal rank of the partner, each beside that of the
-untranslated picture; goal (issue 4): the translated picture's reciprocal rank above the untranslated one's, with the
+untranslated picture; goal: the translated picture's reciprocal rank above the untranslated one's, with the
 paired 95 % interval (2,000 resamplings of the test pictures) not reaching 0. Also the C-FID of the translations, with that
 of the untranslated pictures beside it. Ten minutes; the gate: six.
 """
