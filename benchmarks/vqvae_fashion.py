@@ -4,7 +4,7 @@ Both families with their preset for pictures of this size and the same budget (t
 after the other, on the training part. Codes used: the perplexity of the symbols of the test pictures, as a share of the code
 book. C-FID: Fréchet distance in the package's frozen feature network, named with its hash, of samples against as many test
 pictures; its floor is that of as many training pictures. Each family is drawn twice, each cell from its law and at its
-typical value (the mean), and its better figure is the one that counts. Goal (issue 4 and `ANCHORS`): at least half of the
+typical value (the mean), and its better figure is the one that counts. Goal: at least half of the
 codes used, and a lower C-FID than the VAE's. Ten minutes each; the gate: 150 seconds each, 2,000 samples instead of 10,000.
 """
 
