@@ -108,7 +108,7 @@ class Comparison:
             ]
             if len(ranked) > 1:
                 best = (min if ranked[0][1] == "lower" else max)(ranked)
-                what = f"{name}, {kind}" if kind in LIKELIHOODS else name
+                what = f"{name}, {kind}" if kind in LIKELIHOODS and kind not in name else name
                 amount = f"{best[0]:.4g} {unit}".removesuffix(" energy").strip()
                 said.append(f"Best by {what}: {best[2]} ({amount}).")
         return said + [f"{entry.model} failed: {entry.error}" for entry in self.entries if entry.error]
@@ -304,7 +304,7 @@ def report(comparison: Comparison) -> str:
     headline = comparison.headline()
     page.add(
         "The table",
-        table(comparison.header(), comparison.rows()),
+        _table(comparison, headline),
         paragraphs(
             "Real data: what real items reach in the samples' place. The baseline is a cheap model of the same form."
         ),
@@ -315,9 +315,15 @@ def report(comparison: Comparison) -> str:
     page.add("Quality and cost", _quality_against_cost(comparison))
     page.add("Learning curves", "".join(_learning_curve(entry) for entry in comparison.entries))
     rest = [column for column in comparison.columns() if column not in headline]
-    page.add("All other figures", table(comparison.header(), comparison.rows(rest)) if rest else "")
+    page.add("All other figures", _table(comparison, rest) if rest else "")
     page.add("How each works", "".join(_how(entry) for entry in comparison.entries))
     return page.html()
+
+
+def _table(comparison: Comparison, columns: Sequence[tuple[str, str, str]]) -> str:
+    """A row a family, since headings break into lines and a page has room for any number of rows."""
+    header, *rows = zip(comparison.header(), *comparison.rows(columns), strict=True)
+    return table(["", *header[1:]], rows)
 
 
 def _samples(entry: Entry) -> str:

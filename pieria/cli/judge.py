@@ -19,6 +19,7 @@ from pieria.cli.output import (
     pairs,
     print_json,
     print_table,
+    print_wide_table,
     say,
     width,
 )
@@ -120,9 +121,13 @@ def compare(
 
 
 def _print_comparison(comparison: "Comparison") -> None:
-    print_table(comparison.header(), comparison.rows(), title=f"{comparison.title}\n")
+    # what is to be said of each family comes first, so that the table and the verdict are what stays on the screen
+    for sentence in comparison.words[len(comparison.verdict) :]:
+        print(fill(sentence, width(), subsequent_indent="  "))
     print()
-    for sentence in comparison.words:
+    print_wide_table(comparison.header(), comparison.rows(), title=f"{comparison.title}\n")
+    print()
+    for sentence in comparison.verdict:
         print(fill(sentence, width(), subsequent_indent="  "))
     print(f"\n{comparison.report}")
 

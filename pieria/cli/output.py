@@ -77,6 +77,22 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]], title: str
     Console(width=width(), soft_wrap=False, markup=False, highlight=False).print(table)
 
 
+def print_wide_table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
+    """A table whose first column is said again below for the columns that the line has no room for."""
+    rows = list(rows)
+    widths = [max(len(row[place]) for row in [header, *rows]) + 2 for place in range(len(header))]
+    parts: list[list[int]] = [[]]
+    for place in range(1, len(header)):
+        if parts[-1] and sum(widths[p] for p in [0, *parts[-1], place]) - 2 > width():
+            parts.append([])
+        parts[-1].append(place)
+    for number, part in enumerate(parts):
+        if number:
+            print()
+        chosen = [0, *part]
+        print_table([header[p] for p in chosen], [[row[p] for p in chosen] for row in rows], "" if number else title)
+
+
 def print_records(records: Sequence[Mapping[str, Any]]) -> None:
     """Rows of a person's table: a row a line where that fits, else side by side, a column a line."""
     names = list(records[0])

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pieria.cli import output
-from pieria.cli.output import print_records, print_table
+from pieria.cli.output import print_records, print_table, print_wide_table
 
 WIDE = [{f"a rather long name {n}": "some value here" for n in range(12)} for _ in range(5)]
 
@@ -17,6 +17,18 @@ def test_rows_too_wide_for_the_terminal_stand_side_by_side(columns, capsys, monk
     assert max(map(len, lines)) <= columns
     whole = [line for line in lines if line.startswith("a rather long name 3")]
     assert "".join(whole).count("some value here") == len(WIDE)
+
+
+def test_columns_without_room_go_on_below_beside_the_first_one_again(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    print_wide_table(["figure", "autoencoder", "diffusion", "gan"], [["C-FID", "10.28", "4.724", "1.099"]])
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["figure", "autoencoder", "diffusion"],
+        ["C-FID", "10.28", "4.724"],
+        [],
+        ["figure", "gan"],
+        ["C-FID", "1.099"],
+    ]
 
 
 def test_narrow_rows_keep_their_line(capsys, monkeypatch):
