@@ -22,7 +22,7 @@ Map = Callable[[Tensor], Tensor]
 # it does for one, since they come from memory: of the 38 GB/s that two threads of an EPYC can read, packed weights are read
 # at 32 to 36, others at 21 to 27, and torch's own products read 16. From so many rows on oneDNN is quicker in any case.
 PACKED, MANY, ROWS = 2**19, 2**17, 8
-_packed: WeakIdKeyDictionary = WeakIdKeyDictionary()  # tensor that holds the weights -> (their place and version, packed)
+_packed: WeakIdKeyDictionary = WeakIdKeyDictionary()  # tensor that holds the weights -> (what they were, packed)
 
 
 def product(weight: Tensor, bias: Tensor | None, items: int) -> Map:
@@ -53,12 +53,20 @@ def _pack(weight: Tensor, holder: Tensor, items: int) -> Tensor:
     """The weights as oneDNN wants them; as they are where memory is short, or the model would be held twice for it."""
     if weight.is_inference() or psutil.virtual_memory().available < 4 * weight.nbytes:
         return weight
-    # what is packed for one row is read more slowly than what is packed for two
-    state = (weight.data_ptr(), weight.shape, weight._version, max(items, 2))
-    if holder not in _packed or _packed[holder][0] != state:
-        _packed[holder] = state, torch.ops.mkldnn._reorder_linear_weight(weight, max(items, 2))
+    items = max(items, 2)  # what is packed for one row is read more slowly than what is packed for two
+    state = (weight.data_ptr(), weight.shape, items, weight._version, _digest(weight))
+    if state[-1] is None or holder not in _packed or _packed[holder][0] != state:
+        _packed[holder] = state, torch.ops.mkldnn._reorder_linear_weight(weight, items)
     found: Tensor = _packed[holder][1]
     return found
+
+
+def _digest(weight: Tensor) -> int | None:
+    """Of all bits: fused optimisers and running averages change weights without counting a version. None where torch < 2.9.
+
+    It is read at memory's speed, six times as quickly as weights are packed.
+    """
+    return int(torch.hash_tensor(weight).view(torch.int64)) if hasattr(torch, "hash_tensor") else None
 
 
 def normaliser(module: nn.LayerNorm | nn.RMSNorm) -> Map:
