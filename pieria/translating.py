@@ -1,14 +1,18 @@
 """Translating pictures: one kind becomes the other, one file or ten thousand, each at its own size, under its own name."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
+from pieria.data import catalogue
 from pieria.data.storage import write_atomically
 from pieria.errors import DataError, UsageError
+from pieria.modalities import idx
 from pieria.modalities.contract import Modality
 from pieria.modalities.image import Image
 from pieria.modalities.pictures import PictureFiles, is_picture, names_in
@@ -25,22 +29,27 @@ TOGETHER = 2**20  # pixels that are translated together
 
 
 class Found(NamedTuple):
-    """A picture file: the folder or zip that it is in, and its name there."""
+    """A picture: the folder or zip that it is in, and its name there; or the file of an array, a name, and its place."""
 
     root: Path
     name: str
+    place: int | None = None
 
 
 def pictures_in(paths: Iterable[str | Path]) -> list[Found]:
-    """Every picture at ``paths``: files, folders with all that is in them, zips.
+    """Every picture at ``paths``: files, folders with all that is in them, zips, arrays, and sets of the catalogue.
 
     Raises `DataError` for a path that does not exist, a file that is no picture, a folder or zip that holds none.
     """
     found: list[Found] = []
-    for said in paths:
-        path = Path(said).expanduser()
+    for path in chain.from_iterable(map(_files_of, paths)):
         if not path.exists():
-            raise DataError(f"{path} does not exist", "a picture, a folder or a zip of pictures", "Check the path")
+            wanted = "a picture, a folder, a zip or an array of pictures, or a name that 'pieria data' lists"
+            raise DataError(f"{path} does not exist", wanted, "Check the path")
+        if path.is_file() and (path.suffix.lower() == ".npz" or idx.sizes(path) is not None):
+            stem = path.name.partition(".")[0]
+            found += [Found(path, f"{stem}-{place:05}.png", place) for place in range(len(_array(path)))]
+            continue
         if path.is_file() and path.suffix.lower() != ".zip":
             found.append(Found(path.parent, path.name))  # whatever its name says: decoding tells
             continue
@@ -53,10 +62,29 @@ def pictures_in(paths: Iterable[str | Path]) -> list[Found]:
     return found
 
 
+def _files_of(said: str | Path) -> list[Path]:
+    """The path, or where the pictures of this set of the catalogue lie."""
+    entry = catalogue.entries().get(str(said))
+    if entry is None:
+        return [Path(said).expanduser()]
+    if entry.modality != Image.name:
+        raise UsageError(f"'{said}' is {entry.modality}", "pictures", "'pieria data' lists the sets")
+    folder = entry.fetch()
+    return [folder / file for file in entry.parts.values()] or [folder / entry.read]
+
+
+@lru_cache(maxsize=1)
+def _array(path: Path) -> "Sequence[Picture]":
+    return Image(Image.Settings()).read(path).artifacts
+
+
 def opened(found: Sequence[Found]) -> "Iterator[Picture]":
     """The pictures one after the other, each decoded when it is its turn."""
     sources: dict[Path, PictureFiles] = {}
-    for root, name in found:
+    for root, name, place in found:
+        if place is not None:
+            yield _array(root)[place]
+            continue
         if root not in sources:
             sources = {root: PictureFiles(root, [])}  # a zip stays open while it is read
         files = sources[root]
@@ -128,7 +156,7 @@ def places_for(found: Sequence[Found], out: Path) -> list[Path]:
 
     Raises `UsageError` for two of one name, or where a picture would be written over.
     """
-    places = [out / (name if is_picture(name) else f"{name}.png") for _, name in found]
+    places = [out / (name if is_picture(name) else f"{name}.png") for _, name, _ in found]
     seen: dict[Path, Found] = {}
     for place, one in zip(places, found, strict=True):
         if place in seen:

@@ -62,6 +62,20 @@ def test_a_folder_is_translated_at_every_size_and_keeps_its_names(home):
     assert abs(array(again[0]) - array(at(home / "made" / "one.png"))).max() <= 1
 
 
+def test_pictures_of_an_array_are_translated_one_by_one(home):
+    np.savez(home / "three.npz", images=np.arange(3 * 12 * 10, dtype=np.uint8).reshape(3, 12, 10))
+    run = pieria.load(home / "cyclegan")
+    written = run.translate(home / "three.npz", out=home / "of an array")
+    assert [path.name for path in written] == ["three-00000.png", "three-00001.png", "three-00002.png"]
+    with np.load(home / "three.npz") as arrays:
+        alone = [run.translate(Image.fromarray(picture))[0] for picture in arrays["images"]]
+    assert all(abs(array(at(path)) - array(one)).max() <= 1 for path, one in zip(written, alone, strict=True))
+    with pytest.raises(UsageError, match="'names' is text"):
+        run.translate("names")
+    with pytest.raises(DataError, match="or a name that 'pieria data' lists"):
+        run.translate("emoji-nowhere")
+
+
 def test_both_ways_differ_and_pictures_do_not_depend_on_their_number(home):
     run = pieria.load(home / "cyclegan")
     assert "translates" in abilities(run.model)

@@ -20,7 +20,8 @@ def translate(
         list[str],
         typer.Argument(
             metavar="FILE|FOLDER|-",
-            help="A file with one text a line (.jsonl too), or - for stdin; or pictures: files, folders, zips.",
+            help="A file with one text a line (.jsonl too), or - for stdin; or pictures: files, folders, zips, arrays "
+            "(.npz, idx), names of sets.",
         ),
     ],
     to: Annotated[str, typer.Option("--to", help="Pictures: b, the kind that the run was fitted --to, or back to a.")] = "b",
@@ -61,7 +62,8 @@ def translate(
 
     Examples:  pieria translate runs/0001-transformer-multi30k captions.txt --beams 5 --out captions.de.txt  ·
     echo "Two dogs play." | pieria translate runs/0001-transformer-multi30k -  ·
-    pieria translate runs/0002-cyclegan-summer photos/ --to b --out winter/
+    pieria translate runs/0002-cyclegan-summer photos/ --to b --out winter/  ·
+    pieria translate runs/0003-cyclegan-emoji-twemoji emoji-twemoji --out noto/
     """
     import pieria
     from pieria.modalities.image import Image
