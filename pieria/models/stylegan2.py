@@ -170,7 +170,7 @@ class StyleGAN2(Model):
         found = {}
         for name, (parameters, every) in players.items():
             share = every / (every + 1)
-            found[name] = [{"params": parameters, "lr_scale": share, "betas": (0.0, 0.99**share)}]
+            found[name] = [{"params": parameters, "lr_scale": share, "beta_power": share}]
         return found
 
     def phases(self) -> list[Phase]:
