@@ -279,7 +279,7 @@ class GAN(Model):
         loss = adversarial.discriminator_loss(self.settings.loss, on_real, on_fake)
         parts = {"real": on_real.mean().detach(), "fake": on_fake.mean().detach()}
         if self.settings.augment == "adaptive":
-            notice(self.signs, on_real)
+            notice(self.signs, on_real - adversarial.boundary(self.settings.loss, on_real, on_fake))
             parts["augmentation"] = self.strength.clone()
         if self.penalty_kind != "none" and self.penalty_every == 1:
             penalty = self._penalty(real, fake, labels, noise)
