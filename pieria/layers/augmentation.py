@@ -6,7 +6,7 @@ Real and made pictures are changed alike, and every change has a gradient, so th
 generator does not learn the changes, since it has to match what the changed data look like, and only the unchanged data do
 (Karras et al. 2020, *Training GANs with limited data*, arXiv 2006.06676). ``notice`` and ``adapt`` keep the strength where
 the discriminator is neither sure of the data nor blind. Turned pictures are read by bilinear interpolation and mirrored
-beyond their border; the paper's wavelets are left out.
+beyond their border; the paper's wavelets are left out, and the light of a grey picture is not turned over.
 
 ``differentiable`` changes every picture, a little: its colours, its place, a square cut out of it (Zhao et al. 2020,
 *Differentiable augmentation for data-efficient GAN training*, arXiv 2006.10738).

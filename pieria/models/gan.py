@@ -150,6 +150,10 @@ class GAN(Model):
                 raise UsageError(
                     f"augment={settings.augment} for rows", "augment=none: it is pictures that it changes", "Leave it out"
                 )
+            if settings.network not in ("auto", "mlp"):
+                raise UsageError(
+                    f"network={settings.network} for rows", "network=mlp: the others make and read pictures", "Leave it out"
+                )
             self.rows = RowEncoding(form, settings.modes)
             self.shape: tuple[int, ...] = (self.rows.outputs,)
             self.network = "mlp"

@@ -308,6 +308,8 @@ def test_nonsense_is_refused():
         tiny(Grid(1, 3, 8, levels=2), network="resnet")
     with pytest.raises(UsageError, match="for rows"):
         tiny(POINTS, augment="adaptive")
+    with pytest.raises(UsageError, match="make and read pictures"):
+        tiny(POINTS, network="resnet")
     with pytest.raises(UsageError, match="latent space"):
         tiny(POINTS).decode(torch.zeros(1, 4), space="w")
     with pytest.raises(UsageError, match="without a condition"):
