@@ -113,7 +113,7 @@ def translated(
         to: "b", what the run was fitted --to, or back to "a".
         seed: picture i depends on ``(seed, i)`` alone.
         batch: how many of one size are translated together, if they are small.
-        resize: bring each to the size learned from first, as the data were.
+        resize: bring each to the size learned from first.
 
     Raises `UsageError` for a model that does not translate pictures and for a direction that it did not learn, `FormError`
     for a picture with other channels, `DataError` for one that is too large.
@@ -124,6 +124,21 @@ def translated(
             "a model that learned from two sets of pictures",
             "Fit one: pieria fit A --to B --model cyclegan",
         )
+    # a generator would refuse nothing before the first picture is asked for
+    return _made(model, modality, pictures, options, to=to, seed=seed, batch=batch, resize=resize)
+
+
+def _made(
+    model: Translates,
+    modality: Image,
+    pictures: "Iterable[Picture]",
+    options: Settings,
+    *,
+    to: str,
+    seed: int,
+    batch: int,
+    resize: bool,
+) -> "Iterator[Picture]":
     waiting: list[Tensor] = []
     done = 0
 
@@ -140,7 +155,7 @@ def translated(
                 f"at most {MOST_PIXELS:,} pixels, which are in memory with all their features at once",
                 "Make it smaller, or give --resize",
             )
-        x = modality.encode([picture]) if resize else modality.encode_whole(picture)
+        x = modality.encode_whole(picture, resize=resize)
         full = waiting and (len(waiting) == batch or (len(waiting) + 1) * x[0, 0].numel() > TOGETHER)
         if waiting and (full or waiting[0].shape != x.shape):
             yield from made()

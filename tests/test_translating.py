@@ -11,7 +11,12 @@ from PIL import Image
 
 import pieria
 from pieria.errors import DataError, FormError, UsageError
+from pieria.forms import Grid
 from pieria.models.contract import abilities
+from pieria.models.cyclegan import CycleGAN, CycleGANSettings
+from pieria.models.gan import GAN, GANSettings
+from pieria.noise import ItemNoise
+from pieria.translating import translated
 from tests.modalities.test_domains import folder
 
 QUICK = {"batch": 4, "threads": 1, "channels": 4, "judge_channels": 4}
@@ -86,6 +91,7 @@ def test_both_ways_differ_and_pictures_do_not_depend_on_their_number(home):
     alone = run.translate(pictures[2], to="b")[0]
     assert abs(array(alone) - array(there[2])).max() <= 1
     assert run.translate(Image.new("L", (40, 48), 7), resize=False)[0].size == (40, 48)
+    assert run.translate(Image.new("L", (40, 48), 7), resize=True)[0].size == pictures[0].size
     many = run.translations(Image.new("L", (10, 12), grey) for grey in range(3))
     assert len(list(many)) == 3
 
@@ -100,6 +106,23 @@ def test_pix2pix_goes_one_way_with_noise_of_its_own(home):
     assert len(other) == 2
     with pytest.raises(UsageError, match="one way alone"):
         run.translate(one, to="a")
+
+
+def test_a_picture_is_explained_as_it_is_read_where_the_kinds_have_levels_of_their_own():
+    form, given = Grid(1, 8, 8, levels=2), Grid(1, 8, 8, levels=256)
+    torch.manual_seed(0)
+    model = CycleGAN(CycleGANSettings(channels=4, blocks=1, judge_channels=4), form, given).eval()
+    white = torch.full((1, 1, 8, 8), 255)
+    steps = list(model.trace(CycleGAN.Sampling(), ItemNoise(0, 1), white))
+    torch.testing.assert_close(steps[1].data["features"], model.to_b.steps(torch.ones(1, 1, 8, 8))[0])
+    missed = float(steps[3].note.split("misses by ")[1].split(" %")[0])
+    assert missed == pytest.approx(100 * float((255 - steps[3].x).abs().float().mean()) / 255, abs=0.06)
+
+
+def test_a_model_that_makes_pictures_of_nothing_is_refused_before_the_first_picture_is_asked_for(home):
+    modality = pieria.load(home / "cyclegan").modality
+    with pytest.raises(UsageError, match="does not turn pictures into others"):
+        translated(GAN(GANSettings(latent=2, channels=2), modality.form), modality, [], GAN.Sampling())
 
 
 def test_a_sample_is_made_of_held_out_pictures(home):

@@ -6,7 +6,7 @@ Real and made pictures are changed alike, and every change has a gradient, so th
 generator does not learn the changes, since it has to match what the changed data look like, and only the unchanged data do
 (Karras et al. 2020, *Training GANs with limited data*, arXiv 2006.06676). ``notice`` and ``adapt`` keep the strength where
 the discriminator is neither sure of the data nor blind. Turned pictures are read by bilinear interpolation and mirrored
-beyond their border; the paper's wavelets are left out.
+beyond their border; the paper's wavelets are left out, and the light of a grey picture is not turned over.
 
 ``differentiable`` changes every picture, a little: its colours, its place, a square cut out of it (Zhao et al. 2020,
 *Differentiable augmentation for data-efficient GAN training*, arXiv 2006.10738).
@@ -123,7 +123,10 @@ def _hue(picture: Tensor, angle: Tensor) -> Tensor:
 
 
 def notice(signs: Tensor, scores: Tensor) -> None:
-    """Add the signs of the scores of real items to ``signs``, ``[3]``: their sum, how many, and steps since `adapt`."""
+    """Add the signs of the scores of real items to ``signs``, ``[3]``: their sum, how many, and steps since `adapt`.
+
+    A score above 0 is to mean that the discriminator takes the item for real.
+    """
     signs[0] += scores.detach().sign().sum()
     signs[1] += len(scores)
 
@@ -166,7 +169,7 @@ def differentiable(picture: Tensor, strength: float, noise: Noise, name: str, *,
 def _shifted(picture: Tensor, strength: float, draws: _Draws) -> Tensor:
     places = []
     for axis, side in (("down", picture.shape[-2]), ("across", picture.shape[-1])):
-        most = round(side * SHIFT * strength)
+        most = _nearest(side * SHIFT * strength)
         moved = ((2 * most + 1) * draws.uniform(f"shift {axis}")).floor().long().clamp(max=2 * most) - most
         places.append(torch.arange(side, device=picture.device) + moved[:, None])
     (rows, columns), (height, width) = places, picture.shape[-2:]
@@ -180,13 +183,18 @@ def _shifted(picture: Tensor, strength: float, draws: _Draws) -> Tensor:
 def _without_square(picture: Tensor, strength: float, draws: _Draws) -> Tensor:
     cut = torch.ones((), dtype=torch.bool, device=picture.device)
     for axis, side in (("down", picture.shape[-2]), ("across", picture.shape[-1])):
-        size = round(side * CUT * strength)
+        size = _nearest(side * CUT * strength)
         # its middle lies anywhere, so that squares at the border are smaller
         middle = (draws.uniform(f"cut {axis}") * (side + 1 - size % 2)).floor()
         away = torch.arange(side, device=picture.device) - (middle - size // 2)[:, None]
         within = (away >= 0) & (away < size)
         cut = cut & (within[:, :, None] if axis == "down" else within[:, None])
     return picture * (~cut)[:, None].to(picture)
+
+
+def _nearest(cells: float) -> int:
+    """The nearest whole number, halves upwards as in the paper: ``round`` would move a picture of 4 cells nowhere."""
+    return math.floor(cells + 0.5)
 
 
 def _each(x: Tensor) -> Tensor:

@@ -40,6 +40,16 @@ def generator_loss(game: Game, fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
+def boundary(game: Game, real: Tensor, fake: Tensor) -> Tensor:
+    """The score of what the discriminator takes as likely for real as for fake, a number.
+
+    The Wasserstein game leaves it open, since it rewards differences alone: there it is halfway between the mean scores.
+    """
+    if game == "wasserstein":
+        return 0.5 * (real.mean() + fake.mean())
+    return real.new_tensor(0.5 if game == "least-squares" else 0.0)
+
+
 def r1(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
     """``½ E |∇ D(real)|²``: the discriminator is flat where the data are (Mescheder et al. 2018)."""
     real = real.detach().requires_grad_(True)

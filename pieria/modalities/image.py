@@ -254,12 +254,17 @@ class Image(Modality):
             raise FormError("the image modality has not seen any pictures", "learn() or restore() first")
         return self._form
 
-    def encode_whole(self, image: Pillow.Image) -> "Tensor":
-        """One picture as long ``[1, channel, height, width]`` at its own size, whatever the size learned from."""
+    def encode_whole(self, image: Pillow.Image, *, resize: bool = False) -> "Tensor":
+        """One picture as long ``[1, channel, height, width]`` at its own size, whatever the size learned from.
+
+        With ``resize`` it is brought to that size, even if none of the data had to be.
+        """
         import torch
 
         shape = self._shape
-        if isinstance(image, Pillow.Image):
+        if resize:
+            shape = replace(shape, fit=self.settings.fit)
+        elif isinstance(image, Pillow.Image):
             shape = replace(shape, height=image.height, width=image.width, fit="")
         return torch.from_numpy(self._levels(np.stack([shaped(image, "the picture", shape)]), np.zeros(1, np.int64))).long()
 

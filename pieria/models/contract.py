@@ -134,7 +134,10 @@ class Trains(Protocol):
     """Learns by gradient: one optimiser for each group, one or more phases a step."""
 
     def groups(self) -> dict[str, list[dict[str, Any]]]:
-        """Torch parameter groups by name; a group may set ``lr_scale``, ``weight_decay``, ``betas`` of its own."""
+        """Torch parameter groups by name; a group may set ``lr_scale``, ``weight_decay``, ``betas`` of its own.
+
+        A group without betas of its own may set ``beta_power``, which the plan's are raised to.
+        """
 
     def phases(self) -> list[Phase]:
         """The moves of one training step, in order."""

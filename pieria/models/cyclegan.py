@@ -201,11 +201,12 @@ class CycleGAN(Translator):
         x = picture_given(self, condition, 1)
         yield Step("picture of A", x, "It was never seen in training, and has no partner in B.", {})
         made = self.translate(x, "b", options, noise)
-        begun, done, _ = self.to_b.steps(grids.cells(self.form, x))
+        given = grids.cells(self.condition, x)
+        begun, done, _ = self.to_b.steps(given)
         yield Step("what is seen", None, "Feature maps where the residual blocks begin.", {"features": begun})
         yield Step("what is to be drawn", None, "And behind them, in B's manner.", {"features": done})
         back = self.translate(made, "a", options, noise)
-        gap = (grids.cells(self.form, back) - grids.cells(self.form, x)).abs().mean() / 2
+        gap = (grids.cells(self.condition, back) - given).abs().mean() / 2
         note = f"The other generator turns the translation into A again; it misses by {100 * float(gap):.1f} % of the range."
         yield Step("and back again", back, note, {})
         score = self.judge_b(grids.cells(self.form, made))

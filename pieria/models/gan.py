@@ -150,6 +150,10 @@ class GAN(Model):
                 raise UsageError(
                     f"augment={settings.augment} for rows", "augment=none: it is pictures that it changes", "Leave it out"
                 )
+            if settings.network not in ("auto", "mlp"):
+                raise UsageError(
+                    f"network={settings.network} for rows", "network=mlp: the others make and read pictures", "Leave it out"
+                )
             self.rows = RowEncoding(form, settings.modes)
             self.shape: tuple[int, ...] = (self.rows.outputs,)
             self.network = "mlp"
@@ -279,7 +283,7 @@ class GAN(Model):
         loss = adversarial.discriminator_loss(self.settings.loss, on_real, on_fake)
         parts = {"real": on_real.mean().detach(), "fake": on_fake.mean().detach()}
         if self.settings.augment == "adaptive":
-            notice(self.signs, on_real)
+            notice(self.signs, on_real - adversarial.boundary(self.settings.loss, on_real, on_fake))
             parts["augmentation"] = self.strength.clone()
         if self.penalty_kind != "none" and self.penalty_every == 1:
             penalty = self._penalty(real, fake, labels, noise)

@@ -170,7 +170,7 @@ class StyleGAN2(Model):
         found = {}
         for name, (parameters, every) in players.items():
             share = every / (every + 1)
-            found[name] = [{"params": parameters, "lr_scale": share, "betas": (0.0, 0.99**share)}]
+            found[name] = [{"params": parameters, "lr_scale": share, "beta_power": share}]
         return found
 
     def phases(self) -> list[Phase]:
@@ -187,7 +187,7 @@ class StyleGAN2(Model):
         codes = noise.normal("z", (2, settings.latent)).to(labels)
         first, second = (self.styles(codes[:, k], labels)[:, None] for k in range(2))
         mixes = noise.uniform("mixes").to(labels) < settings.mixing
-        cut = 1 + noise.integers("cut", places - 1).to(labels.device) if places > 1 else mixes.long()
+        cut = 1 + noise.integers("cut", places - 1).to(labels.device)  # there are at least two places
         late = mixes[:, None] & (torch.arange(places, device=labels.device) >= cut[:, None])
         return torch.where(late[:, :, None], second, first)
 

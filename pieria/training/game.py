@@ -48,8 +48,14 @@ class Game:
 
     def _optimiser(self, entries: list[dict[str, Any]]) -> OrthogonalAdamW:
         plan = self.plan
-        own = [
-            {**entry, "lr_scale": float(entry.get("lr_scale", 1.0)), "params": list(entry["params"])} for entry in entries
+        own: list[dict[str, Any]] = [
+            {
+                "betas": tuple(beta ** entry.get("beta_power", 1.0) for beta in (plan.beta1, plan.beta2)),
+                **entry,
+                "lr_scale": float(entry.get("lr_scale", 1.0)),
+                "params": list(entry["params"]),
+            }
+            for entry in entries
         ]
         return OrthogonalAdamW(
             [entry for entry in own if entry["params"]],

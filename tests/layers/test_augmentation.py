@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pieria.layers.augmentation import ADAPT_EVERY, adapt, differentiable, notice
+from pieria.layers.augmentation import ADAPT_EVERY, _Draws, _shifted, _without_square, adapt, differentiable, notice
 from pieria.noise import StepNoise
 
 
@@ -50,3 +50,11 @@ def test_strength_rises_while_the_discriminator_is_sure_and_falls_otherwise():
         notice(signs, torch.ones(8))
         adapt(strength, signs, target=0.6, items=100)
     assert float(strength) == 1.0
+
+
+@pytest.mark.parametrize(("side", "moved", "cut"), [(4, 1, 2), (5, 1, 3), (20, 3, 10), (28, 4, 14)])
+def test_half_a_cell_is_rounded_up_as_in_the_paper(side, moved, cut):
+    picture, draws = torch.ones(200, 1, side, side), _Draws(StepNoise(0, 0, "judge", 200), "real", 1.0, torch.ones(1))
+    lines = (_shifted(picture, 1.0, draws) == 0).all(dim=3).sum(dim=(1, 2))
+    cells = (_without_square(picture, 1.0, draws) == 0).sum(dim=(1, 2, 3))
+    assert (int(lines.max()), int(cells.max())) == (moved, cut**2)

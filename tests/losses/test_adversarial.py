@@ -14,6 +14,20 @@ def test_telling_them_apart_is_rewarded_and_being_found_out_is_not(game):
     assert adversarial.generator_loss(game, high) < adversarial.generator_loss(game, low)
 
 
+@pytest.mark.parametrize(
+    ("game", "middle"), [("non-saturating", 0), ("least-squares", 0.5), ("hinge", 0), ("wasserstein", 7)]
+)
+def test_a_discriminator_that_sees_no_difference_gives_the_scores_of_the_boundary(game, middle):
+    score = torch.tensor(7.0 if game == "wasserstein" else 0.3, requires_grad=True)
+    optimiser = torch.optim.SGD([score], lr=0.1)
+    for _ in range(100):
+        optimiser.zero_grad()
+        adversarial.discriminator_loss(game, score.expand(4), score.expand(4)).backward()
+        optimiser.step()
+    assert float(score.detach()) == pytest.approx(middle, abs=0.31 if game == "hinge" else 0.01)  # hinge: flat from -1 to 1
+    assert float(adversarial.boundary(game, torch.full((4,), 8.0), torch.full((4,), 6.0))) == middle
+
+
 def critic():
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(3, 5), nn.Softplus(), nn.Linear(5, 1)).double()

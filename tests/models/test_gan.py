@@ -289,11 +289,27 @@ def test_adaptive_augmentation_grows_while_the_discriminator_is_sure():
     assert not torch.equal(after, model.real(x))
 
 
+@pytest.mark.parametrize(("loss", "bias"), [("least-squares", 0.4), ("wasserstein", 100.0)])
+def test_a_discriminator_that_cannot_tell_is_not_sure_whatever_its_scores_are(loss, bias):
+    form = Grid(1, 6, 6, levels=4)
+    model = tiny(form, augment="adaptive", augment_items=500, loss=loss)
+    with torch.no_grad():
+        model.discriminator.score.weight.zero_()  # one score for all: below what least squares want of data, or anywhere
+        model.discriminator.score.bias.fill_(bias)
+    phase = model.phases()[0]
+    for step in range(4):
+        phase.loss(Batch(some(form)), StepNoise(0, step, phase.name, 16))
+        phase.after()
+    assert float(model.strength) == 0
+
+
 def test_nonsense_is_refused():
     with pytest.raises(UsageError, match="at least 4"):
         tiny(Grid(1, 3, 8, levels=2), network="resnet")
     with pytest.raises(UsageError, match="for rows"):
         tiny(POINTS, augment="adaptive")
+    with pytest.raises(UsageError, match="make and read pictures"):
+        tiny(POINTS, network="resnet")
     with pytest.raises(UsageError, match="latent space"):
         tiny(POINTS).decode(torch.zeros(1, 4), space="w")
     with pytest.raises(UsageError, match="without a condition"):

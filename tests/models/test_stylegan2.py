@@ -12,6 +12,9 @@ from pieria.layers.augmentation import augment
 from pieria.layers.modulation import Modulated
 from pieria.models.stylegan2 import StyleGAN2, StyleGAN2Sampling, StyleGAN2Settings
 from pieria.noise import ItemNoise, StepNoise, seeded
+from pieria.training.game import Game
+from pieria.training.plan import Plan
+from pieria.training.processes import Processes
 
 SMALL = StyleGAN2Settings(latent=8, style=16, mapping=2, channels=16)
 
@@ -133,3 +136,9 @@ def test_a_search_in_the_styles_of_each_place_finds_a_picture_better_than_one_am
         found = search(space, wanted, steps=60)
         away[name] = float((space.decode(found) - wanted).square().mean())
     assert away["w+"] < away["z"]
+
+
+def test_memories_of_gradients_are_the_plans_for_the_share_of_steps_that_each_player_has():
+    game = Game(small(), Plan(beta1=0.5, beta2=0.9), Processes(torch.device("cpu")))
+    for name, share in (("generator", 4 / 5), ("discriminator", 16 / 17)):
+        assert game.optimisers[name].param_groups[0]["betas"] == pytest.approx((0.5**share, 0.9**share))
