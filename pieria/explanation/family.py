@@ -48,7 +48,7 @@ class Page:
         file = _short(family.path)
         rest = family.idea.strip().partition("\n\n")[2]
         latent = (
-            "It makes every item from a short code, drawn from a prior: its latent space."
+            "It makes every item from a code, drawn from a prior: its latent space."
             + (" It also finds the code of a given item." if "encodes" in family.abilities else "")
             if "decodes" in family.abilities
             else "A path of hidden states, one behind each place, in the stead of one code for the whole item."

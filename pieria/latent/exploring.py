@@ -133,12 +133,10 @@ class Latent(Ground):
         under = None if labels is None else labels.repeat_interleave(len(scale))
         shown = self._decoded(moved, under)
         rows = [{"item": item.name, "strength": float(s)} for item in known for s in strengths]
-        length = float((attribute / self.space.spread if self.space.name == "z" else attribute).norm())
-        words = [
-            f"The attribute is {plus_words} minus {minus_words}; it is {length:.3g} long, where a code drawn from the prior "
-            f"is about {self.space.size**0.5:.3g}.",
-            *self._found_by(known),
-        ]
+        words = [f"The attribute is {plus_words} minus {minus_words}.", *self._found_by(known)]
+        if self.space.drawn:
+            length, usual = float((attribute / self.space.spread).norm()), self.space.size**0.5
+            words[0] = words[0][:-1] + f"; it is {length:.3g} long, where a code drawn from the prior is about {usual:.3g}."
         view = View("arithmetic", shown, moved, rows, words)
         heads = ["given", *(f"{s:+g}" if s else "decoded" for s in strengths)]
         grid = [[self._artifact(item), *row] for item, row in zip(known, in_rows(shown, len(scale)), strict=True)]
@@ -181,10 +179,10 @@ class Latent(Ground):
         codes = torch.cat([ways.at(base[0], space.centre, row, at) for row in order])
         shown = self._decoded(codes, None if labels is None else labels.expand(len(codes)))
         rows = [{"direction": ways.names[row], "change": float(change[row])} for row in order]
-        idle = int((change < 0.05 * change.max()).sum())
+        idle = int((change <= 0.05 * change.max()).sum())
         words = [
-            f"Of {len(change)} directions {len(change) - idle} change the item at least a twentieth as much as the first. "
-            f"Change: {unit(self.space.model.form)} is 1.",
+            f"Of {len(change)} directions {len(change) - idle} change the item more than a twentieth as much as the "
+            f"strongest. Change: {unit(self.space.model.form)} is 1.",
             *self._found_by(known),
             *self._under(labels),
         ]
@@ -293,7 +291,6 @@ class Latent(Ground):
         codes = search(space, x, labels, begin=begun, steps=steps, pull=pull, seed=seed)
         made = space.decode(codes, labels)
         after = apart(form, made, x).tolist()
-        usual = space.size**0.5
         rows: list[dict[str, Any]] = [{"item": item.name, "distance": d} for item, d in zip(known, after, strict=True)]
         columns: list[Sequence[Artifact]] = [[self._artifact(item) for item in known]]
         heads = ["given"]
@@ -302,14 +299,13 @@ class Latent(Ground):
             for row, d in zip(rows, apart(form, first, x).tolist(), strict=True):
                 row["encoder"] = d
             columns, heads = [*columns, self.modality.decode(first)], [*heads, "encoder"]
-        if space.name == "z":
+        words = [f"Distance: root-mean-square difference ({unit(form)} is 1)."]
+        if space.drawn:
             lengths = ((codes - space.centre) / space.spread).norm(dim=1).tolist()
             for row, length in zip(rows, lengths, strict=True):
                 row["length of the code"] = length
+            words[0] += f" Codes of the prior are about {space.size**0.5:.3g} long."
         shown = list(self.modality.decode(made))
-        words = [
-            f"Distance: root-mean-square difference ({unit(form)} is 1). Codes of the prior are about {usual:.3g} long."
-        ]
         view = View("invert", shown, codes, rows, words)
         view.parts["codes.csv"] = lambda: codes_table([item.name for item in known], codes)
         sides = [f"{item.name}  {d:.3f}" for item, d in zip(known, after, strict=True)]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pieria.errors import DataError, UsageError, unknown
+from pieria.forms import Label
 from pieria.latent.space import Space
 from pieria.modalities.contract import Modality
 
@@ -59,7 +60,10 @@ class Finder:
         text = str(what)
         if found := re.fullmatch(r"seed:(\d+)(?::(\d+))?", text):
             seed, item = int(found[1]), int(found[2] or 0)
-            return Item(text, code=self.space.draw(1, seed, first=item, truncation=truncation))
+            # a sample is of each class in turn
+            form = self.space.model.condition
+            label = item % len(form.classes) if isinstance(form, Label) else None
+            return Item(text, code=self.space.draw(1, seed, first=item, truncation=truncation), label=label)
         found = re.fullmatch(rf"(?:({'|'.join(PARTS)}):)?(-?\d+)", text)
         if found and (found[1] or not Path(text).exists()):
             return self.place(found[1] or self.split, int(found[2]))

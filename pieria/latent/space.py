@@ -56,8 +56,13 @@ class Space:
         self.device = device_of(model)
         self.encodes, self.drawn = isinstance(model, Encodes), name == "z" or isinstance(model, Lifts)
         with torch.no_grad():
-            if name == "z" and not model.prior(1, ItemNoise(0, 1)).is_floating_point():
-                raise UsageError("codes that are symbols", "codes that are numbers", "Between symbols there is no path")
+            code = model.prior(1, ItemNoise(0, 1))
+            if not self.drawn and isinstance(model, Encodes):  # what codes of this space are, an item has to say
+                label = torch.zeros(1, dtype=torch.int64, device=self.device) if model.condition is not None else None
+                code = model.encode(model.decode(code, condition=label), name, label)
+        if not code.is_floating_point():
+            cure = "Between symbols there is no path" + ("" if name == "z" else ": leave --space out")
+            raise UsageError("codes that are symbols", "codes that are numbers", cure)
 
     # ---- the prior ---------------------------------------------------------------------------------------------------
 

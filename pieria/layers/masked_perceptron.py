@@ -39,7 +39,7 @@ class MaskedMLP(nn.Module):
         before = torch.tensor([*inputs, *[0] * context])
         layers: list[nn.Module] = []
         for width in widths:
-            places = lowest + torch.arange(width) % max(1, last - lowest)
+            places = lowest + _spread(width, max(1, last - lowest))
             layers += [MaskedLinear(places[:, None] >= before), nn.SiLU()]
             before = places
         layers.append(MaskedLinear(torch.tensor(outputs)[:, None] > before))
@@ -59,3 +59,10 @@ class MaskedMLP(nn.Module):
         """Float ``[batch, inputs]``, ``[batch, context] → [batch, outputs]``."""
         out: Tensor = self.layers(torch.cat([x, context], dim=-1))
         return out
+
+
+def _spread(width: int, places: int) -> Tensor:
+    """Which of so many ``places`` each hidden feature has; fewer features lie evenly, so that the last place is seen too."""
+    if width >= places:
+        return torch.arange(width) % places
+    return torch.linspace(0, places - 1, width).round().long() if width > 1 else torch.tensor([places - 1])

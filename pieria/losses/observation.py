@@ -90,7 +90,7 @@ class Bernoulli(OverGrid):
 
     def __init__(self, form: Grid) -> None:
         super().__init__()
-        self.outputs = form.channels
+        self.form, self.outputs = form, form.channels
 
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         """Nats ``[batch, …]``."""
@@ -104,8 +104,10 @@ class Bernoulli(OverGrid):
         return (raw > 0).long()
 
     def expected(self, raw: Tensor) -> Tensor:
-        """The probability of a one, stretched over [-1, 1]."""
-        return 2 * raw.sigmoid() - 1
+        """The probability of a one, stretched over [-1, 1]; of symbols without order that of each, side by side."""
+        if self.form.ordered:
+            return 2 * raw.sigmoid() - 1
+        return torch.stack([(-raw).sigmoid(), raw.sigmoid()], dim=-3).flatten(-4, -3)
 
     def draw(self, raw: Tensor, noise: Noise) -> Tensor:
         """One with probability ``sigmoid(raw)``."""
@@ -182,12 +184,15 @@ class Symmetric(OverGrid):
 
 
 class Categorical(OverGrid):
-    """Each cell one of ``levels`` symbols without order: ``raw`` are log-odds, ``levels`` channels for each channel."""
+    """Each cell one of ``levels`` symbols: ``raw`` are log-odds, ``levels`` channels for each channel.
+
+    It takes levels that have an order for symbols that have none.
+    """
 
     def __init__(self, form: Grid) -> None:
         super().__init__()
         assert form.levels is not None
-        self.channels, self.levels = form.channels, form.levels
+        self.form, self.channels, self.levels = form, form.channels, form.levels
         self.outputs = form.channels * form.levels
 
     def _odds(self, raw: Tensor) -> Tensor:
@@ -205,8 +210,12 @@ class Categorical(OverGrid):
         return self._odds(raw).argmax(dim=-3)
 
     def expected(self, raw: Tensor) -> Tensor:
-        """The probability of each symbol, in a channel of its own."""
-        return self._odds(raw).softmax(dim=-3).flatten(-4, -3)
+        """The probability of each symbol, in a channel of its own; of levels that have an order their mean."""
+        shares = self._odds(raw).softmax(dim=-3)
+        if not self.form.ordered:
+            return shares.flatten(-4, -3)
+        levels = torch.linspace(-1, 1, self.levels, dtype=raw.dtype, device=raw.device)
+        return (shares * levels[:, None, None]).sum(dim=-3)
 
     def draw(self, raw: Tensor, noise: Noise) -> Tensor:
         """A symbol with the probability that it has."""

@@ -327,18 +327,21 @@ class Flow(Model):
 
         Where the likelihood is exact, that: nothing is drawn.
         """
-        check(self.form, batch.x)
-        if isinstance(self.form, Grid) and tuple(batch.x.shape[1:]) != self.form.shape:
-            raise FormError(
-                f"a grid of {batch.x.shape[-2]} × {batch.x.shape[-1]}",
-                f"this model learned from {self.form.height} × {self.form.width}",
-                "Resize or crop it to that size",
-            )
+        self._check(batch.x)
         labels = self.labels(self.labels.required(batch.condition, len(batch)), len(batch))
         if self.likelihood == "exact":
             return self._log_prob(batch.x, labels, None)
         draws = [self._log_prob(batch.x, labels, noise, step) for step in range(samples)]
         return torch.stack(draws).logsumexp(dim=0) - math.log(samples)
+
+    def _check(self, x: Tensor) -> None:
+        check(self.form, x)
+        if isinstance(self.form, Grid) and tuple(x.shape[1:]) != self.form.shape:
+            raise FormError(
+                f"a grid of {x.shape[-2]} × {x.shape[-1]}",
+                f"this model learned from {self.form.height} × {self.form.width}",
+                "Resize or crop it to that size",
+            )
 
     # ---- the latent space --------------------------------------------------------------------------------------------
 
@@ -356,7 +359,7 @@ class Flow(Model):
     def encode(self, x: Tensor, space: str = "z", condition: Tensor | None = None) -> Tensor:
         """The code of each item; of a level, an integer or a category that of the middle of its interval."""
         check_space(self, space)
-        check(self.form, x)
+        self._check(x)
         labels = self.labels(self.labels.required(condition, len(x)), len(x))
         if self.codes is None:
             flat, _ = self._read(x, x.new_full((len(x), self.size), 0.5, dtype=torch.float32), labels)
@@ -382,7 +385,7 @@ class Flow(Model):
         """
         check_space(self, space)
         labels = self.labels(self.labels.chosen(condition, noise, len(z)), len(z))
-        inside = isinstance(options, FlowSampling) and options.inside
+        inside = options.inside if isinstance(options, FlowSampling) else True
         if self.codes is None:
             return self._written(self.chain.inverse(z, labels), labels)
         *_, (_, x) = self._told(z, labels, inside)

@@ -16,7 +16,6 @@ Papers: Kingma & Welling 2014 (arXiv 1312.6114); Rezende et al. 2014 (1401.4082)
 Tomczak & Welling 2018 (1705.07120, VampPrior); Tucker et al. 2019 (1810.04152, DReG).
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal
@@ -38,7 +37,7 @@ from pieria.layers.rows import RowEncoding
 from pieria.losses.importance import doubly, weighted
 from pieria.losses.observation import Mixed, Observation, OverGrid, over_grid
 from pieria.models.contract import Display, Likelihood, Losses, Model, Phase, Step, check_space
-from pieria.noise import ItemNoise, Noise
+from pieria.noise import Noise, by_content
 from pieria.settings import Field
 from pieria.settings import Settings as AnySettings
 
@@ -87,6 +86,7 @@ class VAE(Model):
 
     ``log_prob`` is a lower bound in nats of the form's own tensors: probabilities for levels, densities for numbers.
 
+    >>> from pieria.noise import ItemNoise
     >>> model = VAE(VAESettings(latent=2, widths=(8,)), Grid(1, 2, 2, levels=2))
     >>> model.sample(3, VAESampling(), ItemNoise(seed=0, size=3)).shape
     torch.Size([3, 1, 2, 2])
@@ -236,7 +236,7 @@ class VAE(Model):
         """One optimiser for both networks; on MNIST orthogonal steps of their matrices save half of the time."""
         if self.settings.optimiser == "adamw":
             return {"model": [{"params": list(self.parameters())}]}
-        networks = (p for name, p in self.named_parameters() if not name.startswith("vamp"))
+        networks = (p for name, p in self.named_parameters() if not name.startswith(("vamp", "observation")))
         return {"model": groups(self, networks, "orthogonal")}
 
     def phases(self) -> list[Phase]:
@@ -279,9 +279,7 @@ class VAE(Model):
 
         The same item always has the same score, whatever stands around it; on average over noise it is a lower bound.
         """
-        raw = batch.x.detach().cpu().contiguous().numpy()
-        items = [int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=7).digest(), "little") for row in raw]
-        return self.bound(batch, self.importance, ItemNoise(seed=0, size=0, items=items))
+        return self.bound(batch, self.importance, by_content(batch.x))
 
     @torch.no_grad()
     def bound(self, batch: Batch, samples: int, noise: Noise) -> Tensor:

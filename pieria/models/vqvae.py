@@ -178,6 +178,10 @@ class VQVAE(Model):
         """Codes ``[n, depth, height, width]`` from the prior."""
         prior = self.prior_model
         wanted: dict[str, Any] = {"temperature": options.temperature, "top_p": options.top_p}
+        for name, value in wanted.items():
+            if value != 1 and name not in prior.Sampling.model_fields:
+                got = f"{name} = {value:g} with prior = {self.settings.prior}"
+                raise UsageError(got, f"a prior that draws with {name}, as gpt does", "Leave it out")
         if isinstance(prior.form, Tokens):
             wanted["min_length"] = prior.form.length
         own = prior.Sampling.of({name: value for name, value in wanted.items() if name in prior.Sampling.model_fields})

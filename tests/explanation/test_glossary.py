@@ -41,3 +41,7 @@ def test_each_family_has_a_whole_page(name):
     assert all(setting.description for setting in described.settings + described.sampling)
     assert all(phase.loss for phase in described.phases), "each phase's loss needs a docstring"
     assert len(described.idea) > 200, "the file should begin with what the family is, what it is not, and its papers"
+
+
+def test_a_code_as_long_as_its_item_is_not_called_short():
+    assert "short" not in dict(family.page("flow").sections())["Latent space"]

@@ -163,6 +163,12 @@ def test_coordinates_come_in_the_order_of_what_they_change(latent):
     assert torch.equal(around.codes[:, 1:], latent.space.draw(1, 1)[:, 1:].expand(2, -1))
 
 
+def test_directions_that_change_nothing_are_not_counted(data):
+    still = Planted()
+    still.weights.zero_()
+    assert "Of 3 directions 0 change" in explore(data, still).traverse(steps=2).words[0]
+
+
 def test_a_copy_of_a_training_item_is_its_own_nearest_neighbour(data, latent, tmp_path):
     view = latent.neighbours(["train:7", "train:20"], k=3, out=tmp_path)
     first = [row for row in view.rows if row["rank"] == 1]
@@ -261,6 +267,15 @@ def test_styles_are_slid_along_their_main_directions(along, space):
     along_it = (there - centre) @ found.along[1]
     assert torch.allclose(along_it, (torch.tensor([-1.0, 2.0]) * found.spread[1]).expand(2, 2), atol=1e-5)
     assert torch.allclose((there - drawn[:2, None]) @ found.along[0], torch.zeros(2, 2), atol=1e-5)
+
+
+def test_the_length_of_an_attribute_is_in_standard_units_of_its_space(data):
+    with seeded(3, "weights"):
+        model = StyleGAN2(StyleGAN2Settings(latent=6, style=5, mapping=1, channels=6), Grid(1, 8, 8, levels=256)).eval()
+    latent = Latent(model, data.modality, lambda: data, {"pieria": "planted"}, space="w")
+    view = latent.arithmetic(["seed:1"], add=["seed:2"], subtract=["seed:3"], strengths=[1])
+    first, second = (latent.space.draw(1, seed)[0] for seed in (2, 3))
+    assert f"it is {float(((first - second) / latent.space.spread).norm()):.3g} long" in view.words[0]
 
 
 @pytest.mark.parametrize(

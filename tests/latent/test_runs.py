@@ -97,6 +97,12 @@ def test_a_model_of_classes_is_walked_under_one_of_them(labelled):
         latent.walk(label="cat")
 
 
+def test_a_seed_names_an_item_of_a_sample_with_the_class_that_it_has_there(labelled):
+    drawn = labelled.sample(9, seed=4)
+    ends = labelled.latent.interpolate("seed:4:3", "seed:4:8", steps=2).artifacts
+    assert [image.tobytes() for image in ends] == [drawn[place].tobytes() for place in (3, 8)]
+
+
 def test_rows_are_tables(people, tmp_path):
     view = people.latent.interpolate(0, 5, steps=4, out=tmp_path)
     assert {path.name for path in view.files} == {"items.csv", "preview.txt", "codes.csv"}

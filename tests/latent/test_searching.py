@@ -2,11 +2,12 @@ import pytest
 import torch
 
 from pieria.errors import UsageError
-from pieria.forms import Column, Curve, Grid, Row, Tokens
+from pieria.forms import Column, Curve, Grid, Label, Row, Tokens
 from pieria.latent.distances import apart, unit
 from pieria.latent.searching import search
 from pieria.latent.space import Space
 from pieria.models.gan import GAN, GANSettings
+from pieria.models.vqvae import VQVAE, VQVAESettings
 from pieria.noise import ItemNoise
 from tests.latent.planted import FORM, Encoding, Planted, Sloped
 
@@ -113,3 +114,6 @@ def test_symbols_have_no_paths_between_them_and_spaces_have_names():
         Space(Coded())
     with pytest.raises(UsageError, match="no latent space is called 'w'"):
         Space(Planted(), "w")
+    pictures = VQVAE(VQVAESettings.of(VQVAE.presets["tiny"]), Grid(1, 4, 4, levels=2), Label(("a", "b")))
+    with pytest.raises(UsageError, match="leave --space out"):
+        Space(pictures.eval(), "codes")

@@ -164,3 +164,12 @@ def test_a_field_network_is_a_convolution(maps, spread):
     )
     wanted = torch.conv2d(features, last, network.bias, padding=1 if spread else 0).permute(0, 2, 3, 1)
     torch.testing.assert_close(network(x, context), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_an_autoregressive_layer_of_few_features_still_sees_all_numbers_before():
+    torch.manual_seed(0)
+    layer = b.Autoregressive(10, 0, (4,), Affine())
+    torch.nn.init.normal_(layer.network.last.weight)
+    jacobian = torch.autograd.functional.jacobian(lambda x: layer(x, torch.zeros(1, 0))[0][0], torch.randn(1, 10))[:, 0]
+    assert (jacobian[-1] != 0).all()
+    assert (jacobian.triu(1) == 0).all()

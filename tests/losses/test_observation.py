@@ -4,6 +4,7 @@ import torch
 from pieria.data.batch import Batch
 from pieria.errors import UsageError
 from pieria.forms import Column, Grid, Row
+from pieria.layers import grids
 from pieria.layers.rows import RowEncoding
 from pieria.losses.observation import Mixed, log_difference, log_normal, over_grid
 from pieria.noise import ItemNoise
@@ -43,6 +44,20 @@ def test_draws_are_as_frequent_as_the_law_says(levels, ordered, law):
     said = torch.stack([observation.log_prob(raw[:1], torch.full((1, 1, 1, 1), v))[0] for v in range(levels)]).exp()
     expected = said.double() * len(raw)
     assert ((seen - expected).abs() < 5 * expected.sqrt() + 3).all()
+
+
+@pytest.mark.parametrize(
+    ("levels", "ordered", "law"),
+    [(2, True, "bernoulli"), (2, False, "bernoulli"), (5, True, "categorical"), (3, False, "categorical")],
+)
+def test_the_expected_item_is_the_mean_of_items_as_they_are_read(levels, ordered, law):
+    form = Grid(1, 1, 1, levels=levels, ordered=ordered)
+    observation = over_grid(form, law)
+    raw = torch.randn(4, observation.outputs, 1, 1)
+    x = torch.arange(levels).reshape(-1, 1, 1, 1)
+    shares = torch.stack([observation.log_prob(raw, level.expand(4, 1, 1, 1)) for level in x], dim=1).exp()
+    mean = (shares @ grids.read(form, x).flatten(1)).reshape(4, -1, 1, 1)
+    torch.testing.assert_close(observation.expected(raw), mean)
 
 
 def test_many_guesses_at_once_are_the_same_as_one_by_one():

@@ -168,6 +168,16 @@ def test_the_bound_rises_with_draws_and_variational_dequantisation_is_a_bound_to
         assert truth - 0.4 < means[0] < means[1] < truth + 0.05
 
 
+def test_rows_are_decoded_within_the_range_of_the_training_rows_unless_asked_otherwise():
+    model, x = tiny(CLOUD), moons(200)
+    model.prepare(lambda: [Batch(x)])
+    far = torch.tensor([[9.0, -9.0], [-9.0, 9.0]])
+    inside = model.decode(far)
+    assert (inside >= x.min(dim=0).values).all()
+    assert (inside <= x.max(dim=0).values).all()
+    assert not torch.allclose(model.decode(far, options=FlowSampling(inside=False)), inside, atol=0.1)
+
+
 def test_temperature_makes_items_typical():
     model = play(tiny(CLOUD), moons(), 100, rate=3e-3)
     spread = [model.sample(300, FlowSampling(temperature=t), ItemNoise(0, 300)).std(dim=0) for t in (0.0, 0.5, 1.0)]
@@ -189,6 +199,8 @@ def test_nonsense_is_refused():
             model.log_prob(Batch(x))
     with pytest.raises(FormError, match="10 × 8"):
         model.log_prob(Batch(torch.zeros(1, 1, 10, 8).long()))
+    with pytest.raises(FormError, match="learned from 8 × 8"):
+        tiny(Grid(1, 8, 8, levels=None)).encode(torch.zeros(1, 1, 10, 8))
     with pytest.raises(FormError, match="Resize to 10 × 8"):
         tiny(Grid(1, 9, 7), network="convolution")
     with pytest.raises(UsageError, match="autoregressive"):

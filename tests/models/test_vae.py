@@ -265,6 +265,8 @@ def test_orthogonal_steps_are_for_the_matrices_of_the_networks():
     listed = [p for group in (first, *others) for p in group["params"]]
     assert {id(p) for p in listed} == {id(p) for p in model.parameters()}
     assert len(listed) == len(list(model.parameters()))
+    widths = tiny(ROW, optimiser="orthogonal")
+    assert all(widths.observation.scale is not p for p in widths.groups()["model"][0]["params"])
     plain = tiny(BINARY, latent=1)
     assert [list(group) for group in plain.groups()["model"]] == [["params"]]  # as it always was: runs can be resumed
     learned = play(tiny(BINARY, latent=1, optimiser="orthogonal"), correlated(), 100, rate=1e-2)

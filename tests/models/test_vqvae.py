@@ -197,6 +197,8 @@ def test_what_does_not_fit_is_said():
         tiny(prior_settings="widht=8")
     with pytest.raises(UsageError, match="depth=1"):
         tiny(quantiser="gumbel", depth=2)
+    with pytest.raises(UsageError, match=r"top_p = 0\.5 with prior = mixture:tiny"):
+        tiny(prior="mixture:tiny").sample(1, VQVAESampling(top_p=0.5), ItemNoise(0, 1))
     model = tiny()
     with pytest.raises(UsageError, match="no latent space is called 'w'"):
         model.decode(torch.zeros(1, 4, 2, 2), "w")
