@@ -67,8 +67,14 @@ def inpainted(
             "a model of pictures that can",
             "Fit one with --model pixelcnn, or mixture for small pictures",
         )
-    redraw = _redrawn(form, mask, box)
-    x = modality.encode([opened(picture)]).to(device_of(model)).expand(n, -1, -1, -1)
+    redraw, image = _redrawn(form, mask, box), opened(picture)
+    if image.size != (form.width, form.height):  # what is kept is not to be cropped or stretched, as data may be
+        raise FormError(
+            f"a picture of {image.height}×{image.width} (height × width)",
+            f"{form.height}×{form.width}, the size of the pictures that the run learned from",
+            "Resize it, or cut out the part that is to be completed",
+        )
+    x = modality.encode([image]).to(device_of(model)).expand(n, -1, -1, -1)
     kept = ~redraw.to(x.device).expand(n, form.channels, -1, -1)
     with torch.no_grad():
         made = model.fill(x, kept, options, ItemNoise(seed, n), condition)

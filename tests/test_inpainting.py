@@ -7,7 +7,10 @@ import pytest
 from PIL import Image
 
 import pieria
+from pieria.cli.fill import fill
 from pieria.errors import DataError, FormError, UsageError
+from pieria.inpainting import inpainted
+from pieria.modalities.image import Image as ImageModality
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,13 @@ def test_asked_wrongly(home):
         run.inpaint(picture, box=(0, 0, 1, 1), label="3")
 
 
+def test_a_picture_is_not_cropped_as_the_data_were(home):
+    run = pieria.load(home / "pixelcnn")
+    modality = ImageModality.restore(ImageModality.Settings.of({"size": 8}), run.modality.state())
+    with pytest.raises(FormError, match=r"a picture of 12×9 .*8×8, the size"):
+        inpainted(run.model, modality, Image.new("L", (9, 12)), run.model.Sampling.of({}), box=(0, 0, 1, 1))
+
+
 def test_families_of_pictures_that_do_not_fill_say_so(home):
     run = pieria.fit("digits", "vae", preset="tiny", steps=2, out=home / "vae", quiet=True)
     with pytest.raises(UsageError, match="does not fill pictures"):
@@ -72,3 +82,10 @@ def test_the_verb_takes_pictures(home):
     done = subprocess.run([sys.executable, "-m", "pieria", *map(str, words)], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "four: top, left, height and width" in done.stderr
+
+
+def test_a_picture_that_is_not_there_is_not_taken_for_a_text(home):
+    with pytest.raises(UsageError, match="neither a mask nor a box"):
+        fill(home / "pixelcnn", "missing.png")
+    with pytest.raises(DataError, match=r"missing\.png cannot be read"):
+        fill(home / "pixelcnn", "missing.png", box="4,0,4,8")

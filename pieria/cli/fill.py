@@ -106,7 +106,7 @@ def _is_picture(what: str) -> bool:
     from pieria.modalities.pictures import is_picture
 
     try:
-        return is_picture(what) and Path(what).expanduser().is_file()
+        return is_picture(what) and (" " not in what or Path(what).expanduser().is_file())
     except OSError:  # a text may be too long to be the name of a file
         return False
 

@@ -17,6 +17,7 @@ from pieria import registry
 from pieria.data.batch import Batch
 from pieria.data.examples import Examples, StreamExamples, without_condition
 from pieria.errors import PieriaError
+from pieria.evaluation.comparison import spread
 from pieria.forms import Form, Grid, Tokens
 from pieria.models.contract import Estimates, Model, Predicts, Scores
 
@@ -104,11 +105,9 @@ def _batches(model: Model, training: Examples, most: int | None) -> Iterable[Bat
         reach = model.reach if isinstance(model, Predicts) else 0
         yield from training.sweep(16, length=8192, context=reach)
         return
-    seen = 0
-    for batch in training.sweep(1000):
-        if most is not None and seen + len(batch) > most:
-            if most > seen:
-                yield replace(batch.rows(slice(0, most - seen)), condition=None)
-            return
-        seen += len(batch)
-        yield replace(batch, condition=None)
+    if most is None or most >= len(training):
+        yield from (replace(batch, condition=None) for batch in training.sweep(1000))
+        return
+    places = spread(len(training), most)  # not the first ones: files come class after class, and tables may be sorted
+    for start in range(0, most, 1000):
+        yield replace(training.batch(places[start : start + 1000]), condition=None)

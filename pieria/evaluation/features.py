@@ -115,6 +115,7 @@ def _palette(levels: int) -> Tensor:
 def picture_features(x: Tensor, form: Grid, batch: int = 500) -> np.ndarray:
     """Features float64 ``[batch, 96]`` of any grid, by the frozen network."""
     frozen, _ = network()
+    device = frozen.mean.device  # a scorecard of a model on another device leaves it there
     with torch.no_grad():
-        parts = [frozen(as_pictures(x[start : start + batch], form)) for start in range(0, len(x), batch)]
-    return torch.cat(parts).double().numpy()
+        parts = [frozen(as_pictures(x[start : start + batch], form).to(device)) for start in range(0, len(x), batch)]
+    return torch.cat(parts).double().cpu().numpy()

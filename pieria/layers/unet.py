@@ -46,11 +46,11 @@ class Residual(nn.Module):
 
 
 class Look(nn.Module):
-    """Every place of a picture looks at every other one: self-attention with heads of ``head`` features."""
+    """Every place of a picture looks at every other one: self-attention with heads of at least ``head`` features."""
 
     def __init__(self, channels: int, head: int, groups: int) -> None:
         super().__init__()
-        self.heads = max(1, channels // head)
+        self.heads = max(count for count in range(1, max(1, channels // head) + 1) if channels % count == 0)
         self.norm = nn.GroupNorm(groups, channels)
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(channels, channels)

@@ -161,6 +161,9 @@ def _as_levels(images: np.ndarray, levels: Any, path: Path, findings: list[str])
         count = 2
     else:
         count = 256 if high <= 255 else 65536
+    if count > 256 and images.shape[3] != 1:
+        findings.append(f"colours of {count:,} levels were rounded to 256: only grey pictures can have more")
+        return np.round(images.astype(np.float64) * (255 / (count - 1))).astype(np.uint8), 256
     return images.astype(np.uint8 if count <= 256 else np.uint16), count
 
 

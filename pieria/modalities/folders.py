@@ -42,7 +42,7 @@ def read_folder(root: Path, settings: "ImageSettings") -> Collection | Path:
             f"Name one of {', '.join(whole)}" if whole else "Check the path",
         )
     texts = {name for name in names if name.endswith(".txt")}
-    others = [name for name in names if name not in texts and not is_picture(name)]
+    others = [name for name in names if name not in texts and not is_picture(name) and name != "about.json"]
     collection = read_files(PictureFiles(root, pictures), settings, texts)
     if others:
         collection.findings.append(f"{len(others):,} files that are not pictures were left out, such as {others[0]}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageOps
+from PIL import ImageOps, TiffImagePlugin
 
 from pieria.data.fingerprint import of_item
 from pieria.errors import DataError, PieriaError
@@ -31,7 +31,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", "
 LARGEST_MEMBER = 512 * 1024**2
 CHANNELS = {"grey": 1, "rgb": 3, "rgba": 4}
 NATURAL = {"1": 1, "L": 1, "I;16": 1, "I;16B": 1, "I": 1, "LA": 4, "La": 4, "RGBA": 4, "RGBa": 4, "PA": 4}
-SIDEWAYS = (5, 6, 7, 8)  # values of the EXIF orientation that exchange height and width
+# values of the EXIF orientation: those that turn or mirror a picture, and those that exchange its height and width
+TURNED, SIDEWAYS = range(2, 9), range(5, 9)
 
 
 def is_picture(name: str) -> bool:
@@ -211,17 +212,26 @@ def _header(raw: bytes) -> Look:
         _usable(image)
         # Pillow decodes a PNG to look for EXIF behind its pixels; what matters stands before them
         exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
-        rotated = exif.get(0x0112, 1) in SIDEWAYS
-        width, height = image.size[::-1] if rotated else image.size
+        orientation = exif.get(0x0112, 1)
+        width, height = image.size[::-1] if orientation in SIDEWAYS else image.size
         return Look(
             height,
             width,
             natural(image),
             image.mode,
-            image.mode.startswith("I"),
+            _deep(image, raw),
             getattr(image, "n_frames", 1),
-            rotated,
+            orientation in TURNED,
         )
+
+
+def _deep(image: Pillow.Image, raw: bytes) -> bool:
+    """Whether the file has more than 8 bits a value, also where Pillow reads them as 8, as it does colours."""
+    if image.format == "PNG":
+        return raw[24] == 16
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return bool(np.max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, 8)) > 8)
+    return image.mode.startswith("I")
 
 
 def _whole(raw: bytes) -> Pillow.Image:
@@ -241,6 +251,8 @@ def _whole(raw: bytes) -> Pillow.Image:
 def _usable(image: Pillow.Image) -> None:
     if image.mode == "F":
         raise ValueError("32-bit floating-point pixels; convert it to 8 or 16 bits")
+    if image.mode == "LAB":
+        raise ValueError("CIELAB colours; convert it to RGB")
 
 
 def _guarded(decode: Callable[[], Decoded], title: str) -> Decoded:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import PngImagePlugin
 
-from pieria.modalities.pictures import as_channels, natural
+from pieria.modalities.pictures import as_channels, halved, natural
 
 SQUARE = 8  # pixels of the page, of a square behind what is transparent
 
@@ -71,6 +71,8 @@ def file_of(image: Pillow.Image, path: Path, metadata: dict[str, str] | None) ->
         exif = Pillow.Exif()
         exif[0x010E] = json.dumps(said)  # ImageDescription
         options["exif"] = exif
+    if image.mode.startswith("I") and format_name not in ("PNG", "TIFF", "PPM"):  # the others have 8 bits
+        image = Pillow.fromarray(halved(np.asarray(image)))
     if format_name == "JPEG" and image.mode not in ("L", "RGB"):
         image = Pillow.fromarray(as_channels(image, 3, 255))
     image.save(buffer, format_name, **options)

@@ -54,12 +54,14 @@ class Denoised(Model):
     """Items drawn by a solver from a network that guesses what a noisy item was.
 
     A family sets ``process`` and says `clean`; ``shape`` is that of an item as noise is added. ``consistent`` says that
-    the guesses are where the path of the noisy item ends, not the mean of what it may have been.
+    the guesses are where the path of the noisy item ends, not the mean of what it may have been; ``guided`` that it also
+    learned without labels.
     """
 
     process: Schedule
     shape: tuple[int, ...]
     consistent: bool = False
+    guided: bool = True
     middle: Tensor
     spread: Tensor
     low: Tensor
@@ -86,24 +88,32 @@ class Denoised(Model):
     def clean(self, x: Tensor, t: float, labels: Tensor, guidance: float = 1.0) -> Tensor:
         """The guess at the clean items of noisy ``x [batch, *shape]`` at time ``t``; ``labels`` as the condition is read."""
 
+    @abstractmethod
+    def leading(self, labels: Tensor) -> solvers.Denoise:
+        """The guesses that many small steps follow from noise to items, and back: means, also where `clean` jumps."""
+
     def count(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Fit what is counted, not learned by gradient: rows' encoding, labels' shares, middle and spread of the data."""
         self.labels.fit(batches)
         if self.rows is not None:
             self.rows.rows.fit(batches)
-        parts, seen = [], 0
-        for batch in batches():
-            parts.append(self.read(batch.x))
-            seen += len(batch)
+        total = torch.zeros(self.shape, dtype=torch.float64, device="cpu")
+        squares, seen = torch.zeros_like(total), 0
+        least, most = torch.full_like(total, math.inf), torch.full_like(total, -math.inf)
+        for batch in batches():  # sums, since thousands of large pictures are too many to be held at once
+            y = self.read(batch.x).to(total)
+            total, squares, seen = total + y.sum(dim=0), squares + y.square().sum(dim=0), seen + len(batch)
+            least, most = torch.minimum(least, y.amin(dim=0)), torch.maximum(most, y.amax(dim=0))
             if seen >= FITTED:
                 break
-        y = torch.cat(parts)
-        self.middle.copy_(y.mean(dim=0))
-        self.spread.copy_((y - self.middle).square().mean().sqrt().clamp(min=1e-3))
+        middle = total / seen
+        self.middle.copy_(middle)
+        spread = (squares / seen - middle.square()).mean().clamp(min=1e-6).sqrt()
+        self.spread.copy_(spread)
         if not (isinstance(self.form, Grid) and self.form.levels is not None):
             # held-out items may lie a little farther out
-            self.low.copy_((y.amin(dim=0) if self.rows is not None else y.min()) - 3 * self.spread)
-            self.high.copy_((y.amax(dim=0) if self.rows is not None else y.max()) + 3 * self.spread)
+            self.low.copy_((least if self.rows is not None else least.min()) - 3 * spread)
+            self.high.copy_((most if self.rows is not None else most.max()) + 3 * spread)
 
     def read(self, x: Tensor) -> Tensor:
         """The form's tensor as noise is added to it, ``[batch, *shape]``: levels in [-1, 1], symbols one-hot, rows coded."""
@@ -163,7 +173,7 @@ class Denoised(Model):
         check(self.form, x)
         labels = self.labels(self.labels.required(condition, len(x)), len(x))
         times, y = self.process.times(100), self.read(x)
-        codes = [solvers.invert(self._denoiser(labels[part]), self.process, times, y[part]) for part in self._parts(len(x))]
+        codes = [solvers.invert(self.leading(labels[part]), self.process, times, y[part]) for part in self._parts(len(x))]
         return torch.cat(codes) / self._top(times[0])
 
     def _size(self, copies: int = 1) -> int:
@@ -189,6 +199,12 @@ class Denoised(Model):
                 f"guidance = {options.guidance:g} of a model that learned without labels or captions",
                 "guidance = 1",
                 "Fit it with --condition label or --condition caption, or leave guidance out",
+            )
+        if options.guidance != 1 and not self.guided:
+            raise UsageError(
+                f"guidance = {options.guidance:g} of a model that always learned with a label or caption",
+                "guidance = 1",
+                "Fit it with --set unlabelled=0.1, or leave guidance out",
             )
         if solver == "consistency" and not self.consistent:
             raise UsageError(

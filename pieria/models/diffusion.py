@@ -139,7 +139,7 @@ class Diffusion(Denoised):
 
     def __init__(self, settings: DiffusionSettings, form: Form, condition: Form | None = None) -> None:
         super().__init__(settings, form, condition, settings.modes)
-        self.consistent = settings.objective == "consistency"
+        self.consistent, self.guided = settings.objective == "consistency", settings.unlabelled > 0
         self.process: Schedule
         if settings.process == "ddpm":
             self.process = Discrete(settings.noise_schedule)
@@ -169,9 +169,13 @@ class Diffusion(Denoised):
             patch = s.patch or (1 if side <= 8 else 2 if side <= 16 else 4)  # attention looks at a few dozen patches
             heads = s.width // 32
             return DiT(*self.shape, patch=patch, features=s.width, depth=s.depth, heads=heads, classes=classes)
+        if not s.multiples or min(s.multiples) < 1:
+            raise UsageError(
+                f"multiples = {','.join(map(str, s.multiples))}", "one or more numbers from 1 on", "Set multiples=1,2,2"
+            )
         patch = s.patch or (1 if side <= 16 else 2)
-        least = patch * 2 ** max(0, len(s.multiples) - 1)
-        if not s.multiples or side < least:
+        least = patch * 2 ** (len(s.multiples) - 1)
+        if side < least:
             raise FormError(
                 f"a grid of {self.shape[1]} × {self.shape[2]}",
                 f"at least {least} cells a side for {len(s.multiples)} sizes of patches of {patch}",
@@ -301,12 +305,16 @@ class Diffusion(Denoised):
         times, parts = self.process.turns(self.settings.jumps), -(-len(z) // self.settings.jumps)
         x, labels = self._top(times[0]) * z[:parts], labels[:parts]  # a few paths, each learned from at all of its levels
         with torch.no_grad():
-            path = [x, *(x for x, _ in solvers.dpm_solver(partial(self._taught, labels), self.process, times, x))]
+            path = [x, *(x for x, _ in solvers.dpm_solver(self.leading(labels), self.process, times, x))]
         seen, levels = torch.cat(path[:-1]), len(times) - 1
         t = torch.tensor(times[:-1], dtype=torch.float64, device=z.device).repeat_interleave(parts)
         told = self.output_of(seen, t, labels.repeat(levels, 1)).float()
         ends = path[-1].clamp(self.low, self.high)
         return distance(self._unbounded(seen, told, t), ends.repeat(levels, *[1] * (z.dim() - 1)))
+
+    def leading(self, labels: Tensor) -> solvers.Denoise:
+        """The guesses that lead along a path: of a consistency model those of its teacher."""
+        return partial(self._taught, labels)
 
     def _taught(self, labels: Tensor, x: Tensor, t: float) -> Tensor:
         times = torch.full((len(x),), t, dtype=torch.float64, device=x.device)

@@ -111,8 +111,8 @@ class Pixelwise(Model):
         with products(self.settings.precision, batch.x.device):
             said = self.network(batch.x, labels)
         nats = -self.law.log_prob(said.float(), batch.x).mean()
-        cells = self.form.height * self.form.width * self.form.channels
-        return Losses(nats, {"nats a pixel": nats.detach() / cells}, count=len(batch))
+        pixels = self.form.height * self.form.width
+        return Losses(nats, {"nats a pixel": nats.detach() / pixels}, count=len(batch))
 
     # ---- likelihood --------------------------------------------------------------------------------------------------
 

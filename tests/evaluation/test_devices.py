@@ -7,6 +7,7 @@ from pieria.audit import audit
 from pieria.data.batch import Batch
 from pieria.evaluation import evaluate
 from pieria.evaluation.comparison import nats
+from pieria.evaluation.features import network, picture_features
 from tests.evaluation.small import BagSettings, Bits, digits, text, words
 
 
@@ -36,3 +37,15 @@ def test_a_model_on_cuda_gets_the_same_figures(data):
         if figure.kind == "exact":
             assert second[figure.name].value == pytest.approx(figure.value, rel=1e-5)
     assert audit(there, data, count=64)["gap"]["measured"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_pictures_are_described_wherever_a_scorecard_left_the_network():
+    data = digits()
+    x = data.examples("test").batch(range(5)).x
+    here, frozen = picture_features(x, data.form), network()[0]
+    try:
+        frozen.to("cuda")
+        assert picture_features(x, data.form) == pytest.approx(here, abs=1e-3)
+    finally:
+        frozen.to("cpu")

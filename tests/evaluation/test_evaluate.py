@@ -8,11 +8,11 @@ import torch
 from pieria.data.batch import Batch
 from pieria.data.examples import ItemExamples
 from pieria.errors import DataError, FormError, PieriaError, UsageError
-from pieria.evaluation import Figure, Scorecard, evaluate
+from pieria.evaluation import Figure, Scorecard, baselines, evaluate
 from pieria.evaluation.baselines import KEPT, cheap
 from pieria.evaluation.curves import Persistence
 from pieria.evaluation.tokens import likelihood
-from pieria.forms import Curve
+from pieria.forms import Curve, Grid
 from tests.evaluation.small import BagSettings, Bits, Small, bag, copies_of, digits, more_like, series, table, text, words
 
 KEYS = {"name", "value", "unit", "kind", "better", "split", "count", "seed", "baseline", "floor"}
@@ -109,6 +109,14 @@ def test_the_baseline_is_fitted_once():
     first = cheap(data.form, data.examples("train"), "digits")
     assert first.model is not None
     assert cheap(data.form, data.examples("train"), "digits") is first
+
+
+def test_a_baseline_of_some_items_is_fitted_on_those_from_all_over_the_part(monkeypatch):
+    monkeypatch.setattr(baselines, "MOST_CELLS", 1)
+    form, sides = Grid(1, 2, 2, levels=2), torch.arange(2).repeat_interleave(600)  # as files come, class after class
+    found = cheap(form, ItemExamples(form, sides[:, None, None, None].repeat(1, 1, 2, 2)), "")
+    assert "500 of 1,200 items" in found.name
+    assert found.model.log_prob(Batch(torch.ones(1, 1, 2, 2).long())).item() > -2
 
 
 def test_a_neural_likelihood_without_its_baseline_is_not_shown():

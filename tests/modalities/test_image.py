@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
+from pieria.data.fingerprint import of_item
 from pieria.errors import DataError, FormError, UsageError
 from pieria.forms import Grid, Label
 from pieria.modalities.contract import Collection
@@ -94,12 +95,13 @@ def test_subfolders_are_classes_and_texts_beside_are_captions(tmp_path):
     (tmp_path / "cats/1.txt").write_text("a cat\n")
     (tmp_path / ".DS_Store").write_text("")
     (tmp_path / "README.md").write_text("about")
+    (tmp_path / "about.json").write_text('{"licence": "CC0"}')  # read when the data are opened
     modality = made()
     collection = modality.read(tmp_path)
     assert collection.classes == ("cats", "dogs")
     assert list(collection.labels) == [0, 0, 1]
     assert list(collection.captions) == ["a cat", "", ""]
-    assert any("README.md" in line for line in collection.findings)
+    assert any("1 files that are not pictures" in line and "README.md" in line for line in collection.findings)
     modality.learn(collection)
     examples = modality.examples(collection)
     assert examples.condition == Label(("cats", "dogs"))
@@ -170,6 +172,34 @@ def test_fractions_and_bits_in_an_npz(tmp_path):
     modality = made()
     assert round_trip(modality, tmp_path / "b.npz")[1].sum() == 4
     assert modality.form.levels == 2
+
+
+def tiff_of(width, height, values):
+    """A TIFF of colours of 16 bits."""
+    tags = {256: width, 257: height, 259: 1, 262: 2, 273: 10 + 9 * 12 + 4 + 6, 277: 3, 278: height, 279: len(values)}
+    entries = {tag: struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()}
+    entries[258] = struct.pack("<HHII", 258, 3, 3, 10 + 9 * 12 + 4)
+    listed = b"".join(entries[tag] for tag in sorted(entries))
+    return b"II*\0" + struct.pack("<IH", 8, 9) + listed + struct.pack("<I3H", 0, 16, 16, 16) + values
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_of_colour_are_told(tmp_path, suffix):
+    values = (0, 257, 65535, 32896, 514, 1)
+    raw = png_of(2, 1, 16, 2, b"\0" + struct.pack(">6H", *values)), tiff_of(2, 1, struct.pack("<6H", *values))
+    (tmp_path / f"a{suffix}").write_bytes(raw[suffix == ".tif"])
+    collection, x, _ = round_trip(made(), tmp_path / f"a{suffix}")
+    assert x[0, :, 0].tolist() == [[0, 128], [1, 2], [255, 0]]
+    assert any("1 pictures of 16 bits are rounded to 256 levels" in line for line in collection.findings)
+
+
+def test_sixteen_bits_of_colour_in_an_npz_are_rounded_to_eight_and_told(tmp_path):
+    images = np.array([0, 128, 257, 65535], np.uint16).reshape(1, 1, 4, 1).repeat(3, axis=3)
+    np.savez(tmp_path / "deep.npz", images=images)
+    collection, x, _ = round_trip(made(), tmp_path / "deep.npz")
+    assert x[0, 0, 0].tolist() == [0, 0, 1, 255]
+    assert len(set(map(of_item, collection.artifacts))) == 1
+    assert any("65,536 levels were rounded to 256" in line for line in collection.findings)
 
 
 def test_idx_with_labels_beside_gzipped(tmp_path):
@@ -256,6 +286,9 @@ def test_a_photograph_is_turned_as_its_camera_says(tmp_path):
     collection, x, _ = round_trip(modality, tmp_path / "a.jpg")
     assert tuple(x.shape[2:]) == (4, 6)
     assert any("EXIF" in line for line in collection.findings)
+    exif[0x0112] = 3  # upside down, which leaves height and width as they are
+    grey(0, 6, 4).save(tmp_path / "b.jpg", exif=exif)
+    assert any("EXIF" in line for line in made().read(tmp_path / "b.jpg").findings)
 
 
 def test_dynamic_binarisation_is_fixed_for_held_out_and_redrawn_in_training():
@@ -323,6 +356,14 @@ def test_writing_names_the_run_and_reads_back(tmp_path):
         assert sheet.text == {"run": "7"}
 
 
+@pytest.mark.parametrize("suffix", [".bmp", ".webp", ".gif", ".jpg"])
+def test_sixteen_bits_are_rounded_for_formats_that_have_eight(tmp_path, suffix):
+    modality, steps = made(), np.linspace(0, 65535, 16).astype(np.uint16)
+    file = modality.write([Pillow.fromarray(np.repeat(steps[:, None], 16, axis=1))], tmp_path / f"a{suffix}")[0]
+    with Pillow.open(file) as image:
+        assert np.abs(np.asarray(image.convert("L"))[:, 8] - steps / 257).max() < 8
+
+
 def test_state_restores_the_same_modality():
     modality = made(levels=16)
     modality.learn(Collection([colour(), colour(1)], labels=[0, 1], classes=("a", "b")))
@@ -332,12 +373,12 @@ def test_state_restores_the_same_modality():
     assert torch.equal(back.encode([colour(4)]), modality.encode([colour(4)]))
 
 
-def png_of(width, height):
+def png_of(width, height, depth=8, colour=0, rows=b"\0" * 100):
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def truncated():
@@ -346,16 +387,23 @@ def truncated():
     return buffer.getvalue()[:-200]
 
 
+def cielab():
+    buffer = io.BytesIO()
+    Pillow.new("LAB", (5, 6)).save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (truncated(), "cannot be decoded"),
         (png_of(40_000, 40_000), "decompression bomb"),
         (png_of(12_000, 12_000), "decompression bomb"),
+        (cielab(), "CIELAB"),
         (b"hello, I am text", "is not a picture"),
         (b"", "is empty|not a picture"),
     ],
-    ids=["truncated", "bomb", "smaller bomb", "text", "empty"],
+    ids=["truncated", "bomb", "smaller bomb", "CIELAB", "text", "empty"],
 )
 def test_a_broken_picture_is_named_or_skipped_and_counted(tmp_path, content, said):
     folder(tmp_path, {"good.png": grey()})

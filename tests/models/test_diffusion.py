@@ -1,4 +1,5 @@
 import math
+import weakref
 
 import pytest
 import torch
@@ -173,12 +174,38 @@ def test_nonsense_is_refused():
         tiny(POINTS, network="unet")
     with pytest.raises(UsageError, match="multiple of 32"):
         tiny(FORMS[0], network="dit", width=40)
+    for multiples in ("", "0,1"):
+        with pytest.raises(UsageError, match=f"multiples = {multiples}"):
+            tiny(FORMS[0], multiples=multiples)
     with pytest.raises(FormError, match="at least 4 cells"):
         tiny(Grid(1, 3, 3), network="unet", patch=2)
     with pytest.raises(FormError, match="a mask of"):
         tiny(POINTS).fill(torch.zeros(2, 2), torch.zeros(2, 3, dtype=torch.bool), QUICK, ItemNoise(0, 2))
     with pytest.raises(FormError, match="5 × 5"):
         tiny(Grid(1, 4, 4, levels=2)).log_prob(Batch(torch.zeros(1, 1, 5, 5).long()))
+
+
+@pytest.mark.parametrize("channels", [50, 56, 100])
+def test_any_number_of_channels_is_divided_among_heads(channels):
+    model = tiny(Grid(1, 8, 8, levels=2), channels=channels)
+    assert model.sample(1, DiffusionSampling(steps=1), ItemNoise(0, 1)).shape == (1, 1, 8, 8)
+
+
+def test_the_middle_and_the_spread_are_taken_without_holding_all_items():
+    held, x = [], some(FORMS[3], 64)
+
+    def batches():
+        for start in range(0, 64, 8):
+            assert sum(other() is not None for other in held) <= 1
+            part = x[start : start + 8].clone()
+            held.append(weakref.ref(part))
+            yield Batch(part)
+
+    model = tiny(FORMS[3])
+    model.prepare(batches)
+    torch.testing.assert_close(model.middle, x.mean(dim=0))
+    torch.testing.assert_close(model.spread, (x - x.mean(dim=0)).square().mean().sqrt())
+    torch.testing.assert_close(model.high, x.max() + 3 * model.spread)
 
 
 @pytest.mark.parametrize("preset", Diffusion.presets)
@@ -209,6 +236,16 @@ def test_two_jumps_after_learning_consistency_are_nearer_to_the_data_than_two_st
         assert torch.equal(quick.teacher.state_dict()[name], weight)
 
 
+def test_the_way_back_to_the_noise_of_an_item_is_its_teachers():
+    x = some(FORMS[1], 3)
+    teacher, quick = tiny(FORMS[1]), tiny(FORMS[1], objective="consistency")
+    quick.load_state_dict(teacher.state_dict())
+    with torch.no_grad():
+        for parameter in quick.network.parameters():  # what learning to jump changes
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    assert torch.equal(quick.encode(x), teacher.encode(x))
+
+
 def test_a_word_in_the_caption_decides_and_none_is_a_law_of_its_own():
     # one number, -1 for the word 0 and 1 for the word 1; the word 2 says nothing; 3 is the end
     form = Row((Column("x", "number"),))
@@ -237,6 +274,9 @@ def test_options_that_this_model_cannot_do_are_refused():
     ):
         with pytest.raises(UsageError, match=message):
             tiny(POINTS).decode(z, options=DiffusionSampling(**options))
+    always_told = tiny(POINTS, Label(("a", "b")), unlabelled=0.0)
+    with pytest.raises(UsageError, match="always learned with a label"):
+        always_told.sample(1, DiffusionSampling(guidance=2.0), ItemNoise(0, 1))
     quick = tiny(POINTS, objective="consistency")
     assert len(list(quick.trace(DiffusionSampling(), ItemNoise(0, 1)))) == 3  # the noise and two jumps
     assert quick.state_dict().keys() > tiny(POINTS).state_dict().keys()

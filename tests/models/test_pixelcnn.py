@@ -7,7 +7,7 @@ from pieria.data.batch import Batch
 from pieria.errors import FormError
 from pieria.forms import Grid, Label
 from pieria.models.pixelcnn import PixelCNN, PixelCNNSettings
-from pieria.noise import ItemNoise
+from pieria.noise import ItemNoise, StepNoise
 from pieria.sampling.raster import Raster, scan
 from tests.models.game import play
 
@@ -92,6 +92,12 @@ def test_either_law_is_a_distribution_over_pictures(law):
     model = rough(Grid(2, 1, 2, levels=4), law=law)
     x = torch.tensor(list(itertools.product(range(4), repeat=4))).view(-1, 2, 1, 2)
     assert float(model.log_prob(Batch(x)).double().exp().sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_log_says_nats_of_a_pixel_with_all_its_colours():
+    model = rough(COLOUR, precision="float32")
+    losses = model.loss(Batch(some(COLOUR)), StepNoise(0, 0, "likelihood", 3))
+    assert float(losses.parts["nats a pixel"]) == pytest.approx(float(losses.loss.detach()) / 20, rel=1e-5)
 
 
 def test_dropout_is_of_training_alone():
