@@ -2,8 +2,8 @@
 
 Protocol: the preset ``narrow`` on the 1,542 training pictures at 32 × 32. C-FID of 4,000 pictures, drawn without truncation
 from the running average of the weights, to the training pictures, in the features that ship with Pieria; beside it the
-floor (a random half of the training pictures to the other). Goal: after an hour at most half of its value after 5 (an
-hour is allowed). The gate trains for 7 minutes and compares with its value after one; its goal is the same. ψ = 0 must give
+floor (a random half of the training pictures to the other). Goal: after an hour at most half of its value after 5
+minutes. The gate trains for 7 minutes and compares with its value after one; its goal is the same. ψ = 0 must give
 one picture, and modulated, demodulated features must begin with a variance of 1 ± 0.02. The full version also draws the
 picture of the documentation: 64 emoji, ψ = 0.7.
 """

@@ -69,9 +69,10 @@ def inpainted(
         )
     redraw, image = _redrawn(form, mask, box), opened(picture)
     if image.size != (form.width, form.height):  # what is kept is not to be cropped or stretched, as data may be
+        name = picture if isinstance(picture, str | Path) else "the picture"
         raise FormError(
-            f"a picture of {image.height}×{image.width} (height × width)",
-            f"{form.height}×{form.width}, the size of the pictures that the run learned from",
+            f"{name} is {image.height}×{image.width} (height × width)",
+            f"{form.height}×{form.width} as learned",
             "Resize it, or cut out the part that is to be completed",
         )
     x = modality.encode([image]).to(device_of(model)).expand(n, -1, -1, -1)

@@ -63,7 +63,7 @@ def test_asked_wrongly(home):
 def test_a_picture_is_not_cropped_as_the_data_were(home):
     run = pieria.load(home / "pixelcnn")
     modality = ImageModality.restore(ImageModality.Settings.of({"size": 8}), run.modality.state())
-    with pytest.raises(FormError, match=r"a picture of 12×9 .*8×8, the size"):
+    with pytest.raises(FormError, match=r"the picture is 12×9 .*8×8 as learned"):
         inpainted(run.model, modality, Image.new("L", (9, 12)), run.model.Sampling.of({}), box=(0, 0, 1, 1))
 
 
