@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +11,7 @@ from pieria.errors import FormError, UsageError
 from pieria.forms import Grid
 from pieria.modalities.contract import Modality
 from pieria.modalities.image import Image
-from pieria.modalities.pictures import PictureFiles
+from pieria.modalities.pictures import PictureFiles, as_channels, to_levels
 from pieria.models.contract import Fills, Model, device_of
 from pieria.noise import ItemNoise
 from pieria.settings import Settings
@@ -91,14 +90,14 @@ def _redrawn(form: Grid, mask: "str | Path | Picture | None", box: Sequence[int]
             "Give --mask PICTURE (white: draw here) or --box TOP,LEFT,HEIGHT,WIDTH",
         )
     if mask is not None:
-        image = opened(mask).convert("L")
+        image = opened(mask)
         if image.size != (form.width, form.height):
             raise FormError(
                 f"a mask of {image.height}×{image.width} (height × width)",
                 f"{form.height}×{form.width}, the size of the pictures that the run learned from",
                 "Make the mask of that size: white where something is to be drawn, black elsewhere",
             )
-        redraw = torch.from_numpy(np.asarray(image) >= WHITE)
+        redraw = torch.from_numpy(to_levels(as_channels(image, 1, 0), 256)[:, :, 0] >= WHITE)  # of 8 bits or of 16
     else:
         assert box is not None
         if len(box) != 4:

@@ -36,6 +36,15 @@ def test_what_is_outside_the_box_stays(home):
     assert [array(image).tolist() for image in again] == [array(image).tolist() for image in made]
 
 
+def test_a_mask_of_16_bits_has_its_own_white(home):
+    values = np.full((8, 8), 300, dtype=np.uint16)  # nearly black of 65,535
+    values[:, 6:] = 65535
+    mask = Image.fromarray((values >> 8).astype(np.uint8))
+    run, digit = pieria.load(home / "pixelcnn"), Image.open(home / "digit.png")
+    deep, plain = (run.inpaint(digit, mask=m)[0] for m in (Image.fromarray(values), mask))
+    assert (np.asarray(deep) == np.asarray(plain)).all()
+
+
 def test_a_mask_says_by_white_what_is_drawn(home):
     mask = Image.fromarray(np.pad(np.full((8, 2), 255, dtype=np.uint8), ((0, 0), (6, 0))))
     made = pieria.load(home / "pixelcnn").inpaint(Image.open(home / "digit.png"), mask=mask)[0]

@@ -81,6 +81,11 @@ def test_pictures_of_an_array_are_translated_one_by_one(home):
         run.translate("emoji-nowhere")
 
 
+def test_options_of_texts_are_refused_for_pictures(home):
+    done = says("translate", home / "cyclegan", home / "mixed", "--beams", "5")
+    assert (done.returncode, "--beams for pictures" in done.stderr) == (2, True)
+
+
 def test_both_ways_differ_and_pictures_do_not_depend_on_their_number(home):
     run = pieria.load(home / "cyclegan")
     assert "translates" in abilities(run.model)

@@ -73,9 +73,13 @@ def translate(
         options["temperature"] = temperature
     loaded = pieria.load(run, device=device)
     if isinstance(loaded.modality, Image):
+        if beams != 1 or shots is not None:
+            raise UsageError(f"{'--beams' if beams != 1 else '--shots'} for pictures", "a run of texts", "Leave it out")
         how: dict[str, Any] = {"to": to, "resize": resize, "seed": seed, **({} if batch is None else {"batch": batch})}
         _pictures(loaded, what, out or run / "drawn" / f"to-{to}-{seed}", {**how, **options}, dry_run=dry_run, json=json)
         return
+    if to != "b" or resize:
+        raise UsageError(f"{'--resize' if resize else f'--to {to}'} for texts", "a run of pictures", "Leave it out")
     if len(what) > 1:
         raise UsageError(f"{len(what)} files of texts", "one", "Translate them one after the other")
     how = {"beams": beams, "length_penalty": length_penalty, "seed": seed, "batch": batch or 64, "shots": shots}
