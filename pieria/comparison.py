@@ -96,7 +96,7 @@ class Comparison:
 
     @property
     def verdict(self) -> list[str]:
-        """Which family is best by what, and which failed."""
+        """Which family is best by what, which are worse than a cheap baseline, and which failed."""
         said = []
         for name, kind, unit in self.columns():
             if name != "likeness" and kind not in LIKELIHOODS and not name.startswith(DISTANCES):
@@ -111,6 +111,9 @@ class Comparison:
                 what = f"{name}, {kind}" if kind in LIKELIHOODS and kind not in name else name
                 amount = f"{best[0]:.4g} {unit}".removesuffix(" energy").strip()
                 said.append(f"Best by {what}: {best[2]} ({amount}).")
+        beaten = [entry.model for entry in self.entries if any(map(_beaten, entry.figures))]
+        if beaten:
+            said.append(f"Worse than the baseline beside them: {', '.join(beaten)}.")
         return said + [f"{entry.model} failed: {entry.error}" for entry in self.entries if entry.error]
 
     @property
@@ -138,6 +141,12 @@ class Comparison:
                 for e in self.entries
             ],
         }
+
+
+def _beaten(figure: Mapping[str, Any]) -> bool:
+    """Whether a baseline has a better likelihood; a bound that is worse does not say so."""
+    known = figure["kind"] in LIKELIHOODS and figure["kind"] != "bound" and figure["value"] is not None
+    return known and figure.get("baseline") is not None and bool(figure["value"] > figure["baseline"])
 
 
 def _counted(entries: Sequence[Entry]) -> str:

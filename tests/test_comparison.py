@@ -62,6 +62,14 @@ def test_a_likelihood_and_c_fid_stand_in_one_table():
     assert "asks for quality and variety at once" not in report(found)
 
 
+def test_the_verdict_names_who_loses_to_the_baseline():
+    found = compared(["gan", "vae"])
+    assert not any(said.startswith("Worse than") for said in found.verdict)
+    exact = next(f for f in found.entries[1].figures if f["kind"] == "exact")
+    exact["value"] = exact["baseline"] + 1
+    assert "Worse than the baseline beside them: vae." in found.verdict
+
+
 def test_the_report_opens_with_the_verdict_and_says_the_rest_beside_each_family():
     found = compared(["gan", "vae"])
     found.entries[0].words = ["Sixty sentences may follow."]

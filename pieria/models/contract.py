@@ -39,7 +39,6 @@ class Model(nn.Module, ABC):
     - ``holds_data``: its weights contain training examples.
     - ``reads_in_order``: it learns a stream in order, each row of a batch going on where it was left a step before
       (``batch.index`` says where a window stands).
-    - ``validation_together``: `Validates` compares held-out items with as many of its own, and so reads them in one batch.
     - ``presets``: name to settings that differ from the defaults; one of them is ``tiny``. A preset may also set
       what the training loop reads (batch, rate, …), as ``training_defaults`` does for all presets.
     - ``tuning``: where the weights of another run are the beginning, the learning rate is this share of the default one,
@@ -56,7 +55,6 @@ class Model(nn.Module, ABC):
     likelihood: ClassVar[Likelihood] = "none"
     holds_data: ClassVar[bool] = False
     reads_in_order: ClassVar[bool] = False
-    validation_together: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, Any]]]
     training_defaults: ClassVar[dict[str, Any]] = {}
     tuning: ClassVar[float] = 0.1
@@ -172,6 +170,17 @@ class Validates(Protocol):
 
         Its named parts stand beside it in the log.
         """
+
+
+@runtime_checkable
+class Compares(Validates, Protocol):
+    """Is looked at by comparing all held-out items with as many of its own: both are made small first, part by part."""
+
+    def compared(self, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:
+        """These held-out items, and as many made of this noise, as points ``[batch, number]``."""
+
+    def comparison(self, real: Tensor, made: Tensor) -> Losses:
+        """What `validate` says, of the points of all parts."""
 
 
 @runtime_checkable

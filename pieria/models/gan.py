@@ -133,7 +133,6 @@ class GAN(Model):
         "patience": 0,  # the figure that is looked at tells of variety alone
     }
     validation_unit: ClassVar[str] = "share of held-out items in clusters that samples leave out"
-    validation_together: ClassVar[bool] = True
     paper = "Goodfellow et al. 2014, Generative Adversarial Nets, arXiv:1406.2661"
 
     settings: GANSettings
@@ -318,13 +317,22 @@ class GAN(Model):
     @torch.no_grad()
     def validate(self, batch: Batch, noise: Noise) -> Losses:
         """The share of held-out items that lie in clusters which samples leave out: 0 where all kinds are made."""
-        drawn = self.sample(len(batch), GANSampling(), noise, batch.condition)
-        share, clusters, covered = left_out(*(self._compared(x) for x in (batch.x, drawn)))
-        parts = {"clusters": torch.tensor(float(clusters)), "covered": torch.tensor(float(covered))}
-        return Losses(torch.tensor(share), parts, count=len(batch))
+        return self.comparison(*self.compared(batch, noise))
 
-    def _compared(self, x: Tensor) -> Tensor:
-        """Items as points ``[batch, number]`` whose distances tell kinds apart: codes of rows, small pictures."""
+    @torch.no_grad()
+    def compared(self, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Held-out items and as many made, as points ``[batch, number]`` whose distances tell kinds apart."""
+        drawn = self.sample(len(batch), GANSampling(), noise, batch.condition)
+        return self._points(batch.x), self._points(drawn)
+
+    def comparison(self, real: Tensor, made: Tensor) -> Losses:
+        """What `validate` says, of these points."""
+        share, clusters, covered = left_out(real, made)
+        parts = {"clusters": torch.tensor(float(clusters)), "covered": torch.tensor(float(covered))}
+        return Losses(torch.tensor(share), parts, count=len(real))
+
+    def _points(self, x: Tensor) -> Tensor:
+        """Codes of rows, small pictures."""
         if self.rows is not None:
             return self.rows.code(x)
         assert isinstance(self.form, Grid)

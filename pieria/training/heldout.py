@@ -1,6 +1,7 @@
 """How good is it on data that it does not learn from: mean nats a symbol (or an item) on held-out examples."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from pieria.data.batch import Batch
 from pieria.data.examples import Examples
 from pieria.forms import Curve, Tokens
-from pieria.models.contract import Estimates, Model, Predicts, Scores, Validates
+from pieria.models.contract import Compares, Estimates, Losses, Model, Predicts, Scores, Validates
 from pieria.noise import ItemNoise, seeded
 from pieria.training import low_rank
 from pieria.training.processes import Processes
@@ -61,7 +62,7 @@ class HeldOut:
         scores = isinstance(model, Scores) and model.likelihood != "none"
         return examples is not None and (scores or isinstance(model, Validates))
 
-    def _batches(self) -> list[Batch]:
+    def _batches(self) -> Iterable[Batch]:
         # counting models read far back, and are cheap: they are scored as they will be, and so are those that carry a state
         # along; others as they are trained
         if isinstance(self.model, Predicts) and (isinstance(self.model, Estimates) or self.model.reads_in_order):
@@ -73,8 +74,8 @@ class HeldOut:
                 if sum(b.x.numel() for b in chosen) >= self.count * form.length:
                     break
             return chosen
-        size = len(self._places) if self.model.validation_together else self.batch
-        return [self.examples.batch(self._places[start : start + size]) for start in range(0, len(self._places), size)]
+        starts = range(0, len(self._places), self.batch)
+        return (self.examples.batch(self._places[start : start + self.batch]) for start in starts)
 
     @torch.no_grad()
     def look(self) -> float:
@@ -85,7 +86,9 @@ class HeldOut:
         parts: dict[str, float] = {}
         try:
             with seeded("held-out"), low_rank.merged(self.model):
-                for place, batch in enumerate(self._batches()):
+                if isinstance(self.model, Compares) and self.processes.rank == 0:
+                    total, things = self._comparison(self.model, parts)
+                for place, batch in enumerate(() if isinstance(self.model, Compares) else self._batches()):
                     if place % self.processes.world == self.processes.rank:
                         there = batch.to(self.processes.device)
                         nats, count = self._figure(there, parts)
@@ -98,13 +101,25 @@ class HeldOut:
         self.said = {name: value / things for name, value in zip(names, sums, strict=True)} if things else {}
         return total / things if things else math.nan
 
+    def _comparison(self, model: Compares, parts: dict[str, float]) -> tuple[float, float]:
+        """As `_figure`, of all items at once: only their points are held together."""
+        pieces = [model.compared(there, _noise(there)) for there in (b.to(self.processes.device) for b in self._batches())]
+        return _summed(model.comparison(*(torch.cat(side) for side in zip(*pieces, strict=True))), parts)
+
     def _figure(self, batch: Batch, parts: dict[str, float]) -> tuple[float, float]:
         """The sum over these items of what is looked at, and over how many things it is; adds its parts to ``parts``."""
         if isinstance(self.model, Validates):
-            items = range(len(batch)) if batch.index is None else batch.index.tolist()
-            losses = self.model.validate(batch, ItemNoise(0, 0, items=list(items)))
-            for name, value in losses.parts.items():
-                parts[name] = parts.get(name, 0.0) + float(value) * losses.count
-            return float(losses.loss) * losses.count, losses.count
+            return _summed(self.model.validate(batch, _noise(batch)), parts)
         assert isinstance(self.model, Scores)
         return -float(self.model.log_prob(batch).double().sum()), counted(self.model, batch)
+
+
+def _noise(batch: Batch) -> ItemNoise:
+    items = range(len(batch)) if batch.index is None else batch.index.tolist()
+    return ItemNoise(0, 0, items=list(items))
+
+
+def _summed(losses: Losses, parts: dict[str, float]) -> tuple[float, float]:
+    for name, value in losses.parts.items():
+        parts[name] = parts.get(name, 0.0) + float(value) * losses.count
+    return float(losses.loss) * losses.count, losses.count
