@@ -1,7 +1,6 @@
 """Translating pictures: one kind becomes the other, one file or ten thousand, each at its own size, under its own name."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -73,7 +72,6 @@ def _files_of(said: str | Path) -> list[Path]:
     return [folder / file for file in entry.parts.values()] or [folder / entry.read]
 
 
-@lru_cache(maxsize=1)
 def _array(path: Path) -> "Sequence[Picture]":
     return Image(Image.Settings()).read(path).artifacts
 
@@ -81,9 +79,12 @@ def _array(path: Path) -> "Sequence[Picture]":
 def opened(found: Sequence[Found]) -> "Iterator[Picture]":
     """The pictures one after the other, each decoded when it is its turn."""
     sources: dict[Path, PictureFiles] = {}
+    arrays: dict[Path, Sequence[Picture]] = {}
     for root, name, place in found:
         if place is not None:
-            yield _array(root)[place]
+            if root not in arrays:
+                arrays = {root: _array(root)}  # one at a time is in memory
+            yield arrays[root][place]
             continue
         if root not in sources:
             sources = {root: PictureFiles(root, [])}  # a zip stays open while it is read

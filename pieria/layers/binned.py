@@ -35,6 +35,7 @@ def _mass(edges: Tensor) -> Tensor:
     """
     tail = torch.special.erfc(edges.abs().mul_(math.sqrt(0.5))).mul_(0.5)
     tail = _padded(torch.copysign(tail, edges).neg_())
+    # a bin that the mean lies in has the tails of both its edges too little, and so one too little
     left = torch.nn.functional.pad(edges < 0, (0, 0, 1, 1))
     left[:, 0] = True
     return (tail[:, 1:] - tail[:, :-1]).add_(left[:, :-1] & ~left[:, 1:])
@@ -74,8 +75,8 @@ def refitted(counts: Array, mean: Array, variance: Array, centre: Array, spread:
     mean = ((total - extra) * old + moment + extra * centre[:, None]) / total
     away = old - mean
     scatter = deviation**2 * second.mul_(heard).sum(dim=1).numpy() + 2 * away * moment + away**2 * (total - extra)
-    spread = extra * ((mean - centre[:, None]) ** 2 + spread[:, None])
-    return mean, (np.maximum(scatter, 0) + spread) / total
+    average = extra * ((mean - centre[:, None]) ** 2 + spread[:, None])
+    return mean, (np.maximum(scatter, 0) + average) / total
 
 
 def drawn(mean: Array, variance: Array, normal: Array, uniform: Array, depth: int) -> Array:

@@ -299,12 +299,12 @@ class Mixture(Model):
 
     def _blocks(self, codes: Array) -> Iterator[slice]:
         """Runs of code columns small enough to be worked on at once."""
-        count, columns = codes.shape
-        if columns:
+        count, wide = codes.shape
+        if wide:
             cost = int(self.levels.max()) * (self.settings.components if self.binned else 1) + count
             width = max(1, AT_ONCE // cost)
-            for begin in range(0, columns, width):
-                yield slice(begin, min(begin + width, columns))
+            for begin in range(0, wide, width):
+                yield slice(begin, min(begin + width, wide))
 
     def _cells(self, block: slice) -> Array:
         """Log-odds of each level of the columns of ``block``, ``[cell, k]``."""
